@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* client.h - a client without sockets, clocks or threads of its own: registers, polls, fetches plan
+ * and model, has the task done, keeps the update, pushes it, and waits until its round is
+ * settled. The daemon (client/daemon.c) and the simulator (sim/world.c) drive this very
+ * code. client/task.h is the pure machine inside; this object turns its actions into calls.
+ *
+ * Owns: the task machine and what it has fetched. Borrows: env. Thread: loop thread only.
+ * Small: a registered, idle client takes under 2 KiB, so that a simulation holds many. */
+#ifndef SL_CLIENT_CLIENT_H
+#define SL_CLIENT_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "client/client_store.h"
+#include "common/error.h"
+#include "common/log.h"
+#include "common/plan.h"
+#include "common/wire.h"
+
+struct sl_client;
+
+/* A task ready to be done; borrowed pointers stay valid until sl_client_done. */
+struct sl_client_job {
+    struct sl_client *client;
+    struct sl_task_order order;
+    const uint8_t *plan_text; /* canonical plan as received and checked against its id */
+    size_t plan_bytes;
+    const float *model; /* n = order.model.size / 4 floats */
+    uint32_t index;     /* this client's */
+};
+
+struct sl_client_env {
+    void *ctx;
+    struct sl_client_store *store; /* borrowed */
+    struct sl_log *log;            /* borrowed, may be NULL */
+    /* Sends a request; its reply comes back as sl_client_reply with the same id, or
+     * sl_client_lost when the session ended first. At most SL_CLIENT_WINDOW are open. */
+    void (*send)(void *ctx, uint64_t id, const struct sl_msg *m);
+    void (*wake_at)(void *ctx, uint64_t at_ms);
+    /* Where received blobs live. begin: room for `ref`; *ret_have true when the bytes are there
+     * already and need no fetching (never so in a daemon for a model; a simulator says so
+     * for none). write: chunk arrived. finish: all there and checked by its id: the bytes,
+     * valid until blob_release. */
+    enum sl_code (*blob_begin)(void *ctx, const struct sl_blob_ref *ref, struct sl_err *err);
+    enum sl_code (*blob_write)(void *ctx, const struct sl_blob_ref *ref, uint64_t offset,
+                               const uint8_t *data, size_t n, struct sl_err *err);
+    enum sl_code (*blob_finish)(void *ctx, const struct sl_blob_ref *ref,
+                                const uint8_t **ret_bytes, struct sl_err *err);
+    void (*blob_release)(void *ctx, const struct sl_blob_ref *ref);
+    /* Has the job done on a worker (which writes the update to the store), then calls
+     * sl_client_done. One at a time. */
+    void (*work)(void *ctx, const struct sl_client_job *job);
+    uint64_t seed; /* for the spread of retries only */
+    uint64_t boot_id;
+    char name[SL_WIRE_NAME];
+    int32_t index; /* wanted; -1 = the registry's */
+    char blas[SL_WIRE_TEXT], hardware[SL_WIRE_TEXT];
+    uint64_t own_samples;
+};
+
+#define SL_CLIENT_WINDOW 4
+
+struct sl_client_result {
+    enum sl_code rc;
+    char reason[SL_WIRE_REASON];     /* rc != OK */
+    struct sl_kept_update kept;      /* TRAIN: as written to the store */
+    struct sl_eval_counts eval;      /* EVALUATE */
+};
+
+enum sl_code sl_client_new(const struct sl_client_env *env, uint64_t now_ms,
+                           struct sl_client **ret, struct sl_err *err);
+void sl_client_free(struct sl_client *c); /* as a kill would */
+
+/* A session is up (again): registers and goes on. */
+void sl_client_connected(struct sl_client *c, uint64_t now_ms);
+void sl_client_reply(struct sl_client *c, uint64_t now_ms, uint64_t id, const struct sl_msg *m);
+void sl_client_lost(struct sl_client *c, uint64_t now_ms, uint64_t id);
+void sl_client_done(struct sl_client *c, uint64_t now_ms, const struct sl_client_result *r);
+void sl_client_time(struct sl_client *c, uint64_t now_ms);
+/* No new task; *idle when nothing is under way and nothing unsent is kept. */
+void sl_client_drain(struct sl_client *c);
+bool sl_client_idle(const struct sl_client *c);
+/* For status lines: "training round 3", "waiting". */
+const char *sl_client_phase(const struct sl_client *c);
+uint32_t sl_client_index(const struct sl_client *c);
+
+#endif

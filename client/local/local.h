@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* local.h - what a client does with a task, apart from talking: train from the received model on its
+ * own samples, encode the update; or evaluate on its held-out share. The client half of a
+ * strategy is a const ops table (sgd.c serves FedAvg). The daemon and the simulator's workers call
+ * this very code. Thread: a worker; one sl_local_bench a thread. */
+#ifndef SL_CLIENT_LOCAL_H
+#define SL_CLIENT_LOCAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "accel/nn/model.h"
+#include "accel/nn/train.h"
+#include "common/dataset.h"
+#include "common/error.h"
+#include "common/plan.h"
+#include "common/wire.h"
+
+/* A client's samples: indices into `set`. */
+struct sl_local_data {
+    const struct sl_dataset *set;
+    const uint32_t *train;
+    size_t n_train;
+    const uint32_t *holdout;
+    size_t n_holdout;
+};
+
+/* What a worker trains with: model, trainer and the vectors, made once for a plan and used for any
+ * client of it. */
+struct sl_local_bench;
+enum sl_code sl_local_bench_new(const struct sl_plan *plan, const struct sl_model *model,
+                                struct sl_local_bench **ret, struct sl_err *err);
+void sl_local_bench_free(struct sl_local_bench *b);
+
+struct sl_local_order {
+    const struct sl_plan *plan;
+    uint32_t client, round;
+    int64_t local_steps; /* this client's, from train.local_steps; -1 = epochs decide */
+    bool evaluate;
+};
+
+/* Trains and encodes. *ret_update points into the bench (ret_n bytes), valid until its next use.
+ * start: the received model, n_values floats. meta is complete on success. */
+enum sl_code sl_local_train(struct sl_local_bench *b, const struct sl_local_order *order,
+                            const struct sl_local_data *data, const float *start,
+                            struct sl_update_meta *ret_meta, const uint8_t **ret_update,
+                            size_t *ret_n, struct sl_err *err);
+
+enum sl_code sl_local_evaluate(struct sl_local_bench *b, const struct sl_local_data *data,
+                               const float *values, struct sl_eval_counts *ret,
+                               struct sl_err *err);
+
+#endif
