@@ -155,6 +155,6 @@ enum sl_code sl_wire_unpack(const uint8_t *buf, size_t n, enum sl_direction dire
 
 /* Bytes the same message takes on a connection beyond sl_wire_size: envelope and AEAD tag (not
  * NNG's framing). A constant, so bytes_up and bytes_down are equal in simulator and daemons. */
-#define SL_WIRE_ENVELOPE_BYTES 56
+#define SL_WIRE_ENVELOPE_BYTES 49
 
 #endif
