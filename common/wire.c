@@ -10,7 +10,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "common/model_spec.h"
+#include "common/envelope.h"
 #include "common/plan.h"
 #include "proto/starling.pb-c.h"
 
@@ -529,6 +529,8 @@ static_assert((int)SL_MSG_REGISTER == STARLING__MESSAGE__BODY_REGISTER &&
                   (int)SL_MSG_PUT_REPLY == STARLING__MESSAGE__BODY_PUT_REPLY &&
                   (int)SL_MSG_ACK == STARLING__MESSAGE__BODY_ACK,
               "message kinds are the field numbers of Message.body");
+static_assert(SL_WIRE_ENVELOPE_BYTES == SL_RECORD_EXTRA,
+              "byte counts are those of sealed records");
 
 static const struct row *row_of(unsigned kind)
 {
