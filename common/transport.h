@@ -64,7 +64,7 @@ struct sl_listener_events {
 };
 
 /* Listens at url ("tcp://ADDRESS:PORT"; port 0 = a free one). SL_E_INPUT for a bad url, SL_E_IO when
- * the port is taken or not allowed. */
+ * the port is taken or not allowed; the loop must turn once more before it can be closed. */
 enum sl_code sl_listener_open(struct uv_loop_s *loop, const char *url,
                               const struct sl_listener_options *options,
                               const struct sl_listener_events *events,
@@ -120,7 +120,8 @@ typedef void (*sl_reply_fn)(void *ctx, enum sl_code rc, struct sl_frame *reply);
 
 /* Sends a frame (taken, leaves {0}) and calls fn once, never from inside this call. resend_ms: the
  * same bytes again without a reply so long. timeout_ms counts from when the frame could first be
- * handed to a connection; 0 = wait for ever. SL_E_NOMEM: nothing was sent, the frame is freed. */
+ * handed to a connection; 0 = wait for ever. SL_E_NOMEM, SL_E_CANCELLED (closed): nothing was
+ * sent, the frame is freed and fn is not called. */
 enum sl_code sl_dialer_request(struct sl_dialer *d, struct sl_frame *frame, uint32_t resend_ms,
                                uint32_t timeout_ms, sl_reply_fn fn, void *ctx);
 
