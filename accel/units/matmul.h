@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* matmul.h - matrix units: what multiplies matrices and convolves, exactly or as an emulated accelerator.
+ * A unit is a const ops table chosen by name. Layers say what an operand is (role) and why it is
+ * multiplied (pass); a unit may quantise by that. A convolution is an operation of the unit, so
+ * that one which quantises can do so once per tensor and gather narrow values; the fp32 unit
+ * goes image by image through columns that stay in the cache. A unit counts what it did in the
+ * ledger of the context it is called with.
+ * Thread: the tables are constant; a context belongs to one thread at a time. */
+#ifndef SL_ACCEL_UNITS_MATMUL_H
+#define SL_ACCEL_UNITS_MATMUL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/rng.h"
+
+struct sl_kernels;
+
+enum sl_role { SL_ROLE_WEIGHT, SL_ROLE_ACTIVATION, SL_ROLE_GRADIENT };
+enum sl_pass { SL_PASS_FORWARD, SL_PASS_INPUT_GRADIENT, SL_PASS_WEIGHT_GRADIENT };
+#define SL_PASSES 3
+
+/* A row-major matrix as it lies in memory: rows `ld` values apart. Transposed: the product uses
+ * its transpose. */
+struct sl_operand {
+    const float *data;
+    size_t ld;
+    bool transposed;
+    enum sl_role role;
+};
+
+/* c[m, n] = alpha * op(a)[m, k] op(b)[k, n], plus the old c with `accumulate`. c does not overlap
+ * a or b. m, n, k >= 1. */
+struct sl_matmul {
+    enum sl_pass pass;
+    size_t m, n, k;
+    struct sl_operand a, b;
+    float alpha;
+    bool accumulate;
+    float *c;
+    size_t ldc;
+};
+
+/* x [n, in_c, in_h, in_w], w [out_c, in_c, kernel, kernel], y [n, out_c, out_h, out_w];
+ * zero padding on all sides; out_h = (in_h + 2 pad - kernel) / stride + 1. */
+struct sl_conv_geometry {
+    uint32_t in_c, in_h, in_w;
+    uint32_t out_c, out_h, out_w;
+    uint32_t kernel, stride, pad;
+};
+
+/* What a unit did, by pass. macs: multiply-accumulates of the products asked for. */
+struct sl_unit_ledger {
+    uint64_t calls[SL_PASSES];
+    uint64_t macs[SL_PASSES];
+};
+
+struct sl_matmul_unit;
+
+struct sl_unit_ctx {
+    const struct sl_matmul_unit *unit;
+    const struct sl_kernels *kernels;
+    struct sl_unit_ledger ledger;
+    struct sl_rng_id draw; /* stream of the step, for units that round stochastically; its
+                              `tensor` is set by the layer */
+    void *scratch;         /* the unit's, at least the largest scratch_bytes() of the model */
+};
+
+struct sl_matmul_unit {
+    const char *name;
+    /* Bytes of scratch a convolution of this geometry needs, whatever the number of images. */
+    size_t (*conv_scratch_bytes)(const struct sl_conv_geometry *g);
+    void (*matmul)(struct sl_unit_ctx *ctx, const struct sl_matmul *op);
+    /* y = x * w (cross-correlation), no bias. */
+    void (*conv_forward)(struct sl_unit_ctx *ctx, const struct sl_conv_geometry *g, size_t n,
+                         const float *x, const float *w, float *y);
+    /* dx from dy. */
+    void (*conv_backward_data)(struct sl_unit_ctx *ctx, const struct sl_conv_geometry *g,
+                               size_t n, const float *dy, const float *w, float *dx);
+    /* dw (plus the old dw with accumulate) from x and dy. */
+    void (*conv_backward_weights)(struct sl_unit_ctx *ctx, const struct sl_conv_geometry *g,
+                                  size_t n, const float *x, const float *dy, bool accumulate,
+                                  float *dw);
+};
+
+extern const struct sl_matmul_unit sl_matmul_fp32;
+
+/* The unit of this name ("fp32"), or NULL. */
+const struct sl_matmul_unit *sl_matmul_unit_find(const char *name);
+/* Units by number from 0; NULL beyond the last. */
+const struct sl_matmul_unit *sl_matmul_unit_at(size_t i);
+
+/* Does op on ctx's unit. */
+void sl_matmul(struct sl_unit_ctx *ctx, const struct sl_matmul *op);
+
+#endif
