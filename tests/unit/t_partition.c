@@ -125,6 +125,10 @@ static void partitions_have_the_committed_digests(void **state)
 {
     static const char *const known[] = {
         "78a003573fc02ab568e296f18b75eb50",
+        "5cd15335fa0b354e03a88ee05656e6eb",
+        "bc5b997b3278001eb6b2589b35fd243f",
+        "afff938e4269d35321446ee5784f75ea",
+        "89accf14eb0c043152cc3a649a6ad6d0",
     };
     int32_t *labels = some_labels(3000);
     for (int kind = SL_PARTITION_IID; kind < SL_PARTITION_FILE; kind++) {
