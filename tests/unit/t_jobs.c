@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/jobs.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <pthread.h>
+#include <stdio.h>
+
+#define N 2000
+
+struct square {
+    struct sl_job job;
+    uint64_t in, out;
+    pthread_t owner;
+    unsigned again, n_done;
+    const struct sl_executor *executor;
+};
+
+static void run(struct sl_job *job)
+{
+    struct square *s = (struct square *)job;
+    s->out = s->in * s->in;
+}
+
+static void done(struct sl_job *job, void *ctx)
+{
+    struct square *s = (struct square *)job;
+    assert_true(pthread_equal(s->owner, pthread_self()));
+    s->n_done++;
+    *(uint64_t *)ctx += s->out;
+    if (s->again > 0) {
+        s->again--;
+        sl_executor_submit(s->executor, job);
+    }
+}
+
+static void wake(void *ctx)
+{
+    atomic_fetch_add((atomic_size_t *)ctx, 1);
+}
+
+static struct square jobs[N];
+
+static void submit_all(struct sl_pool *p, uint64_t *sum, unsigned again)
+{
+    for (size_t i = 0; i < N; i++) {
+        jobs[i] = (struct square){.job = {.run = run, .done = done, .ctx = sum},
+                                  .in = i,
+                                  .owner = pthread_self(),
+                                  .again = again,
+                                  .executor = sl_pool_executor(p)};
+        sl_executor_submit(sl_pool_executor(p), &jobs[i].job);
+    }
+}
+
+static const uint64_t sum_of_squares = (uint64_t)(N - 1) * N * (2 * N - 1) / 6;
+
+static void every_job_completes_once_on_the_owners_thread(void **state)
+{
+    struct sl_pool *p = NULL;
+    atomic_size_t wakes = 0;
+    uint64_t sum = 0;
+    assert_int_equal(sl_pool_new(4, wake, &wakes, &p, NULL), SL_OK);
+    submit_all(p, &sum, 0);
+    size_t n = 0, got;
+    while ((got = sl_pool_wait(p)) > 0)
+        n += got;
+    assert_int_equal(n, N);
+    assert_int_equal(sum, sum_of_squares);
+    for (size_t i = 0; i < N; i++)
+        assert_int_equal(jobs[i].n_done, 1);
+    assert_int_equal(sl_pool_poll(p), 0);
+    sl_pool_free(p);
+    assert_int_equal(atomic_load(&wakes), N);
+}
+
+static void free_drains_jobs_and_those_submitted_by_done(void **state)
+{
+    struct sl_pool *p = NULL;
+    uint64_t sum = 0;
+    assert_int_equal(sl_pool_new(2, NULL, NULL, &p, NULL), SL_OK);
+    submit_all(p, &sum, 2);
+    sl_pool_free(p);
+    assert_int_equal(sum, 3 * sum_of_squares);
+}
+
+static void thread_counts_out_of_range_are_refused(void **state)
+{
+    struct sl_pool *p = NULL;
+    struct sl_err err;
+    assert_int_equal(sl_pool_new(0, NULL, NULL, &p, &err), SL_E_RANGE);
+    assert_int_equal(sl_pool_new(SL_POOL_THREADS_MAX + 1, NULL, NULL, &p, &err), SL_E_RANGE);
+    assert_null(p);
+    sl_pool_free(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_job_completes_once_on_the_owners_thread),
+        cmocka_unit_test(free_drains_jobs_and_those_submitted_by_done),
+        cmocka_unit_test(thread_counts_out_of_range_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
