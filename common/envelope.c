@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The generated code gets memory from a bump allocator on the stack, so parsing allocates nothing and
- * a hostile message cannot make it allocate. What was parsed is packed again and compared: there is
- * one encoding of each message, whatever protobuf would tolerate. */
+/* The generated code gets memory from a bump allocator on the stack, so parsing allocates
+ * nothing and a hostile message cannot make it allocate. What was parsed is packed again
+ * and compared: there is one encoding of each message, whatever protobuf would tolerate.
+ */
 #include "common/envelope.h"
 
 #include <assert.h>
@@ -39,7 +40,7 @@ static ProtobufCAllocator allocator_on(struct bump *b)
     return (ProtobufCAllocator){bump_alloc, bump_free, b};
 }
 
-/* --- envelope -------------------------------------------------------------------------------- */
+/* --- envelope --------------------------------------------------------------------- */
 
 void sl_envelope_pack(const struct sl_envelope *e, uint8_t *frame)
 {
@@ -70,7 +71,8 @@ enum sl_code sl_envelope_parse(const uint8_t *frame, size_t n, struct sl_envelop
         return bad(err, "header of another length");
     struct bump memory;
     ProtobufCAllocator a = allocator_on(&memory);
-    Starling__Envelope *m = starling__envelope__unpack(&a, SL_ENVELOPE_PROTO_BYTES, frame + 2);
+    Starling__Envelope *m =
+        starling__envelope__unpack(&a, SL_ENVELOPE_PROTO_BYTES, frame + 2);
     if (m == NULL)
         return bad(err, "not a header");
     if (m->version != SL_ENVELOPE_VERSION)
@@ -90,7 +92,7 @@ enum sl_code sl_envelope_parse(const uint8_t *frame, size_t n, struct sl_envelop
     return SL_OK;
 }
 
-/* --- payloads of the handshake ----------------------------------------------------------------- */
+/* --- payloads of the handshake ---------------------------------------------------- */
 
 static ProtobufCBinaryData view(const uint8_t *bytes, size_t n)
 {
@@ -112,7 +114,8 @@ enum sl_code sl_hello_parse(const uint8_t *in, size_t n, struct sl_hello *ret,
                             struct sl_err *err)
 {
     if (n > SL_HELLO_BYTES_MAX)
-        return sl_err_set(err, SL_E_LIMIT, "hello: %zu bytes, at most %d", n, SL_HELLO_BYTES_MAX);
+        return sl_err_set(err, SL_E_LIMIT, "hello: %zu bytes, at most %d", n,
+                          SL_HELLO_BYTES_MAX);
     struct bump memory;
     ProtobufCAllocator a = allocator_on(&memory);
     const Starling__Hello *m = starling__hello__unpack(&a, n, in);
@@ -156,12 +159,15 @@ enum sl_code sl_welcome_parse(const uint8_t *in, size_t n, struct sl_welcome *re
     if (m == NULL)
         return sl_err_set(err, SL_E_PROTO, "welcome: not a message");
     if (m->status < SL_WELCOME || m->status > SL_REFUSED_TOKEN)
-        return sl_err_set(err, SL_E_PROTO, "welcome: unknown status %u", (unsigned)m->status);
+        return sl_err_set(err, SL_E_PROTO, "welcome: unknown status %u",
+                          (unsigned)m->status);
     if ((m->status == SL_WELCOME) != (m->session != 0))
         return sl_err_set(err, SL_E_PROTO, "welcome: status and session disagree");
     if (m->has_payload && m->payload.len > SL_HELLO_MAX)
-        return sl_err_set(err, SL_E_LIMIT, "welcome: payload above %d bytes", SL_HELLO_MAX);
-    struct sl_welcome w = {.status = (enum sl_welcome_status)m->status, .session = m->session};
+        return sl_err_set(err, SL_E_LIMIT, "welcome: payload above %d bytes",
+                          SL_HELLO_MAX);
+    struct sl_welcome w = {.status = (enum sl_welcome_status)m->status,
+                           .session = m->session};
     if (m->has_payload && m->payload.len > 0) {
         w.n = m->payload.len;
         memcpy(w.bytes, m->payload.data, w.n);

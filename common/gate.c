@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The coordinator's end of the handshake and its table of sessions.
  *
- * A session hangs in three places: a hash by id, a hash by the client's key (seeded, since clients
- * choose their keys), and an array of slots that the expiry sweep walks. Per key there are at most
- * one established session and SL_PENDING_PER_KEY pending ones. */
+ * A session hangs in three places: a hash by id, a hash by the client's key (seeded,
+ * since clients choose their keys), and an array of slots that the expiry sweep walks.
+ * Per key there are at most one established session and SL_PENDING_PER_KEY pending ones.
+ */
 #include "common/handshake.h"
 
 #include <sodium.h>
@@ -25,7 +26,9 @@ struct sl_gate {
     struct sl_gate_stats stats;
 };
 
-/* --- table ------------------------------------------------------------------------------------- */
+/* --- table
+ * -------------------------------------------------------------------------------------
+ */
 
 static uint32_t power_of_two(uint32_t n)
 {
@@ -138,7 +141,8 @@ void sl_gate_end_key(struct sl_gate *g, const uint8_t key[SL_NOISE_KEY])
     }
 }
 
-/* Room for one more pending session of this key: the oldest of SL_PENDING_PER_KEY gives way. */
+/* Room for one more pending session of this key: the oldest of SL_PENDING_PER_KEY gives
+ * way. */
 static void make_room(struct sl_gate *g, const uint8_t key[SL_NOISE_KEY])
 {
     struct sl_session *oldest = NULL;
@@ -153,7 +157,9 @@ static void make_room(struct sl_gate *g, const uint8_t key[SL_NOISE_KEY])
         sl_gate_end(g, oldest);
 }
 
-/* --- life --------------------------------------------------------------------------------------- */
+/* --- life
+ * ---------------------------------------------------------------------------------------
+ */
 
 enum sl_code sl_gate_new(const struct sl_gate_config *config, struct sl_gate **ret,
                          struct sl_err *err)
@@ -213,10 +219,12 @@ struct sl_gate_stats sl_gate_stats(const struct sl_gate *g)
     return st;
 }
 
-/* An established session outlives the hour after which its client handshakes again by a grace. */
+/* An established session outlives the hour after which its client handshakes again by a
+ * grace. */
 static bool expired(const struct sl_session *s, uint64_t now_ms)
 {
-    uint64_t span = s->established ? SL_SESSION_MAX_MS + SL_SESSION_GRACE_MS : SL_PENDING_MAX_MS;
+    uint64_t span =
+        s->established ? SL_SESSION_MAX_MS + SL_SESSION_GRACE_MS : SL_PENDING_MAX_MS;
     return now_ms - s->born_ms >= span;
 }
 
@@ -236,10 +244,10 @@ void sl_gate_expire(struct sl_gate *g, uint64_t now_ms, uint32_t budget)
     }
 }
 
-/* --- handshake ---------------------------------------------------------------------------------- */
+/* --- handshake -------------------------------------------------------------------- */
 
-/* At most one second's worth in a burst: each handshake pays for its share of a second, and unpaid
- * time older than a second is lost. */
+/* At most one second's worth in a burst: each handshake pays for its share of a second,
+ * and unpaid time older than a second is lost. */
 static bool within_quota(struct sl_gate *g, uint64_t now_ms)
 {
     const int64_t second = 1000000, now = (int64_t)now_ms * 1000;
@@ -305,8 +313,8 @@ static bool id_is_free(struct sl_gate *g, uint64_t id)
 }
 
 /* Message 2: the whole frame; 0 when it could not be made. */
-static size_t write_reply(struct sl_gate *g, struct sl_noise *x, enum sl_welcome_status status,
-                          uint64_t id, uint8_t *reply)
+static size_t write_reply(struct sl_gate *g, struct sl_noise *x,
+                          enum sl_welcome_status status, uint64_t id, uint8_t *reply)
 {
     struct sl_welcome w = {.status = status, .session = status == SL_WELCOME ? id : 0};
     if (status == SL_WELCOME) {
@@ -317,7 +325,8 @@ static size_t write_reply(struct sl_gate *g, struct sl_noise *x, enum sl_welcome
     size_t n = 0;
     struct sl_envelope head = {.kind = SL_ENV_REPLY};
     sl_envelope_pack(&head, reply);
-    if (sl_noise_write(x, payload, sl_welcome_pack(&w, payload), reply + SL_ENVELOPE_BYTES,
+    if (sl_noise_write(x, payload, sl_welcome_pack(&w, payload),
+                       reply + SL_ENVELOPE_BYTES,
                        SL_HANDSHAKE_FRAME_MAX - SL_ENVELOPE_BYTES, &n, NULL) != SL_OK)
         return 0;
     return SL_ENVELOPE_BYTES + n;
@@ -351,8 +360,9 @@ static size_t answer_handshake(struct sl_gate *g, uint64_t now_ms, struct sl_noi
 }
 
 static enum sl_gate_verdict take_handshake(struct sl_gate *g, uint64_t now_ms,
-                                           enum sl_noise_pattern pattern, const uint8_t *msg,
-                                           size_t n, const struct sl_gate_random *random,
+                                           enum sl_noise_pattern pattern,
+                                           const uint8_t *msg, size_t n,
+                                           const struct sl_gate_random *random,
                                            uint8_t *reply, size_t *ret_n)
 {
     if (n < SL_NOISE_MSG1_EXTRA || n > SL_NOISE_MSG1_EXTRA + SL_HELLO_BYTES_MAX) {
@@ -369,7 +379,8 @@ static enum sl_gate_verdict take_handshake(struct sl_gate *g, uint64_t now_ms,
     size_t payload_bytes = 0, n_reply = 0;
     sl_noise_init(&x, pattern, false, prologue, sizeof(prologue), g->config.secret,
                   random->ephemeral, NULL);
-    if (sl_noise_read(&x, msg, n, payload, sizeof(payload), &payload_bytes, NULL) == SL_OK &&
+    if (sl_noise_read(&x, msg, n, payload, sizeof(payload), &payload_bytes, NULL) ==
+            SL_OK &&
         sl_hello_parse(payload, payload_bytes, &hello, NULL) == SL_OK &&
         hello.has_token == (pattern == SL_NOISE_IKPSK2))
         n_reply = answer_handshake(g, now_ms, &x, &hello, random->session, reply);
@@ -383,7 +394,7 @@ static enum sl_gate_verdict take_handshake(struct sl_gate *g, uint64_t now_ms,
     return SL_GATE_ANSWER;
 }
 
-/* --- frames and records --------------------------------------------------------------------------- */
+/* --- frames and records ----------------------------------------------------------- */
 
 static enum sl_gate_verdict take_request(struct sl_gate *g, uint64_t now_ms,
                                          const struct sl_envelope *head, size_t n,
@@ -407,10 +418,10 @@ static enum sl_gate_verdict take_request(struct sl_gate *g, uint64_t now_ms,
     return SL_GATE_RECORD;
 }
 
-enum sl_gate_verdict sl_gate_frame(struct sl_gate *g, uint64_t now_ms, const uint8_t *frame,
-                                   size_t n, const struct sl_gate_random *random,
-                                   uint8_t *reply, size_t *ret_n,
-                                   struct sl_session **ret_session,
+enum sl_gate_verdict sl_gate_frame(struct sl_gate *g, uint64_t now_ms,
+                                   const uint8_t *frame, size_t n,
+                                   const struct sl_gate_random *random, uint8_t *reply,
+                                   size_t *ret_n, struct sl_session **ret_session,
                                    struct sl_envelope *ret_head)
 {
     struct sl_envelope head;
@@ -422,9 +433,9 @@ enum sl_gate_verdict sl_gate_frame(struct sl_gate *g, uint64_t now_ms, const uin
     switch (head.kind) {
     case SL_ENV_IK1:
     case SL_ENV_IKPSK1:
-        v = take_handshake(g, now_ms, head.kind == SL_ENV_IK1 ? SL_NOISE_IK : SL_NOISE_IKPSK2,
-                           frame + SL_ENVELOPE_BYTES, n - SL_ENVELOPE_BYTES, random, reply,
-                           ret_n);
+        v = take_handshake(
+            g, now_ms, head.kind == SL_ENV_IK1 ? SL_NOISE_IK : SL_NOISE_IKPSK2,
+            frame + SL_ENVELOPE_BYTES, n - SL_ENVELOPE_BYTES, random, reply, ret_n);
         break;
     case SL_ENV_REQUEST:
         v = take_request(g, now_ms, &head, n, reply, ret_n, ret_session);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The client's end. The coordinator's is gate.c. Both mix the same prologue, so that a handshake of
- * another protocol version never completes. */
+/* The client's end. The coordinator's is gate.c. Both mix the same prologue, so that a
+ * handshake of another protocol version never completes. */
 #include "common/handshake.h"
 
 #include <sodium.h>
@@ -74,14 +74,15 @@ enum sl_code sl_link_start(struct sl_link *l, uint64_t now_ms,
     return SL_OK;
 }
 
-/* Reads message 2 on a copy of the handshake, so that a forged reply does not end the real one. */
+/* Reads message 2 on a copy of the handshake, so that a forged reply does not end the
+ * real one. */
 static enum sl_code read_reply(struct sl_noise *x, const uint8_t *frame, size_t n,
                                struct sl_welcome *ret, struct sl_err *err)
 {
     uint8_t payload[SL_HELLO_BYTES_MAX];
     size_t payload_bytes;
-    enum sl_code rc = sl_noise_read(x, frame + SL_ENVELOPE_BYTES, n - SL_ENVELOPE_BYTES, payload,
-                                    sizeof(payload), &payload_bytes, err);
+    enum sl_code rc = sl_noise_read(x, frame + SL_ENVELOPE_BYTES, n - SL_ENVELOPE_BYTES,
+                                    payload, sizeof(payload), &payload_bytes, err);
     return rc != SL_OK ? rc : sl_welcome_parse(payload, payload_bytes, ret, err);
 }
 
@@ -98,8 +99,9 @@ static enum sl_code refused(struct sl_link *l, enum sl_welcome_status status,
     return sl_err_set(err, SL_E_REFUSED, "coordinator refused: %s", why[status]);
 }
 
-static enum sl_code establish(struct sl_link *l, uint64_t now_ms, const struct sl_noise *done,
-                              const struct sl_welcome *w, struct sl_err *err)
+static enum sl_code establish(struct sl_link *l, uint64_t now_ms,
+                              const struct sl_noise *done, const struct sl_welcome *w,
+                              struct sl_err *err)
 {
     uint8_t send[SL_NOISE_KEY], recv[SL_NOISE_KEY];
     sl_noise_split(done, send, recv);
@@ -119,8 +121,8 @@ static enum sl_code establish(struct sl_link *l, uint64_t now_ms, const struct s
     return SL_OK;
 }
 
-enum sl_code sl_link_reply(struct sl_link *l, uint64_t now_ms, const uint8_t *frame, size_t n,
-                           struct sl_err *err)
+enum sl_code sl_link_reply(struct sl_link *l, uint64_t now_ms, const uint8_t *frame,
+                           size_t n, struct sl_err *err)
 {
     struct sl_envelope head;
     enum sl_code rc = sl_envelope_parse(frame, n, &head, err);
@@ -137,7 +139,8 @@ enum sl_code sl_link_reply(struct sl_link *l, uint64_t now_ms, const uint8_t *fr
         sl_noise_set_psk(&x, zero_psk);
         rc = read_reply(&x, frame, n, &w, err);
         if (rc == SL_OK && w.status == SL_WELCOME)
-            rc = sl_err_set(err, SL_E_CRYPTO, "handshake: welcome without the token's secret");
+            rc = sl_err_set(err, SL_E_CRYPTO,
+                            "handshake: welcome without the token's secret");
     }
     if (rc == SL_OK)
         rc = w.status == SL_WELCOME ? establish(l, now_ms, &x, &w, err)

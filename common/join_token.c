@@ -22,7 +22,8 @@ static void checksum(const uint8_t raw[RAW_BYTES], uint8_t ret[4])
     memcpy(ret, digest, 4);
 }
 
-void sl_join_token_format(const struct sl_join_token *t, char ret_text[SL_JOIN_TOKEN_TEXT])
+void sl_join_token_format(const struct sl_join_token *t,
+                          char ret_text[SL_JOIN_TOKEN_TEXT])
 {
     uint8_t raw[RAW_BYTES + 1] = {0};
     memcpy(raw, t->server, 32);
@@ -39,7 +40,8 @@ void sl_join_token_format(const struct sl_join_token *t, char ret_text[SL_JOIN_T
     sodium_memzero(raw, sizeof(raw));
 }
 
-/* raw must be zero. false: a character that base32 does not have, or bits after the end. */
+/* raw must be zero. false: a character that base32 does not have, or bits after the end.
+ */
 static bool decode(const char *text, uint8_t raw[RAW_BYTES + 1])
 {
     for (size_t i = 0; i < BASE32_CHARS; i++) {

@@ -85,13 +85,13 @@ static enum sl_code check_file(int fd, const char *path, struct sl_err *err)
         return sl_err_set(err, SL_E_INPUT, "key file %s: not a regular file", path);
     if ((st.st_mode & 077) != 0)
         return sl_err_set(err, SL_E_INPUT,
-                          "key file %s: mode %04o lets other people in; chmod 600 it", path,
-                          (unsigned)(st.st_mode & 07777));
+                          "key file %s: mode %04o lets other people in; chmod 600 it",
+                          path, (unsigned)(st.st_mode & 07777));
     return SL_OK;
 }
 
-static enum sl_code read_secret(int fd, const char *path, uint8_t ret_secret[SL_KEYFILE_KEY],
-                                struct sl_err *err)
+static enum sl_code read_secret(int fd, const char *path,
+                                uint8_t ret_secret[SL_KEYFILE_KEY], struct sl_err *err)
 {
     char text[FILE_CHARS + 1];
     uint8_t secret[SL_KEYFILE_KEY];
@@ -113,11 +113,13 @@ static enum sl_code read_secret(int fd, const char *path, uint8_t ret_secret[SL_
         memcpy(ret_secret, secret, sizeof(secret));
     sodium_memzero(secret, sizeof(secret));
     sodium_memzero(text, sizeof(text));
-    return good ? SL_OK
-                : sl_err_set(err, SL_E_INPUT,
-                             "key file %s: expected the line \"starling identity v1\" and a line "
-                             "of 64 hex digits",
-                             path);
+    return good
+               ? SL_OK
+               : sl_err_set(
+                     err, SL_E_INPUT,
+                     "key file %s: expected the line \"starling identity v1\" and a line "
+                     "of 64 hex digits",
+                     path);
 }
 
 enum sl_code sl_keyfile_read(const char *path, uint8_t ret_secret[SL_KEYFILE_KEY],
@@ -133,7 +135,8 @@ enum sl_code sl_keyfile_read(const char *path, uint8_t ret_secret[SL_KEYFILE_KEY
     return rc;
 }
 
-void sl_keyfile_public(const uint8_t secret[SL_KEYFILE_KEY], uint8_t ret_public[SL_KEYFILE_KEY])
+void sl_keyfile_public(const uint8_t secret[SL_KEYFILE_KEY],
+                       uint8_t ret_public[SL_KEYFILE_KEY])
 {
     crypto_scalarmult_base(ret_public, secret);
 }

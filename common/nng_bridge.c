@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* --- frames ----------------------------------------------------------------------------------- */
+/* --- frames ----------------------------------------------------------------------- */
 
 bool sl_frame_alloc(size_t n, struct sl_frame *ret)
 {
@@ -42,7 +42,7 @@ void sl_frame_free(struct sl_frame *f)
     *f = (struct sl_frame){0};
 }
 
-/* --- bridge ----------------------------------------------------------------------------------- */
+/* --- bridge ----------------------------------------------------------------------- */
 
 static void on_async(uv_async_t *async)
 {
@@ -63,7 +63,8 @@ static void on_async(uv_async_t *async)
         b->after_batch(b->ctx);
 }
 
-enum sl_code sl_bridge_open(struct sl_bridge *b, uv_loop_t *loop, void *ctx, struct sl_err *err)
+enum sl_code sl_bridge_open(struct sl_bridge *b, uv_loop_t *loop, void *ctx,
+                            struct sl_err *err)
 {
     b->ctx = ctx;
     if (uv_mutex_init(&b->mutex) != 0)
@@ -91,7 +92,8 @@ void sl_bridge_post(struct sl_bridge *b, struct sl_bridge_item *item)
         b->tail = item;
     }
     if (first)
-        uv_async_send(&b->async); /* inside: the bridge may be closed right after the unlock */
+        uv_async_send(
+            &b->async); /* inside: the bridge may be closed right after the unlock */
     uv_mutex_unlock(&b->mutex);
 }
 
@@ -107,7 +109,9 @@ void sl_bridge_close(struct sl_bridge *b)
     uv_close((uv_handle_t *)&b->async, on_async_closed);
 }
 
-/* --- NNG -------------------------------------------------------------------------------------- */
+/* --- NNG
+ * --------------------------------------------------------------------------------------
+ */
 
 bool sl_nng_lane_open(nng_socket socket, void (*callback)(void *arg), void *arg,
                       nng_ctx *ret_ctx, nng_aio **ret_aio)
@@ -129,18 +133,25 @@ enum sl_code sl_nng_error(int rv, const char *what, const char *url, struct sl_e
 {
     switch (rv) {
     case NNG_EADDRINUSE:
-        return sl_err_set(err, SL_E_IO, "%s %s: the port is taken by another program", what, url);
-    case NNG_EPERM:
-        return sl_err_set(err, SL_E_IO, "%s %s: not allowed; ports below 1024 need a privilege",
+        return sl_err_set(err, SL_E_IO, "%s %s: the port is taken by another program",
                           what, url);
+    case NNG_EPERM:
+        return sl_err_set(err, SL_E_IO,
+                          "%s %s: not allowed; ports below 1024 need a privilege", what,
+                          url);
     case NNG_ENOMEM:
         return sl_err_set(err, SL_E_NOMEM, "%s %s: out of memory", what, url);
     case NNG_EINVAL:
     case NNG_EADDRINVAL:
     case NNG_ENOTSUP:
-        return sl_err_set(err, SL_E_INPUT, "%s %s: not an address of the form tcp://HOST:PORT",
-                          what, url);
+        return sl_err_set(err, SL_E_INPUT,
+                          "%s %s: not an address of the form tcp://HOST:PORT", what, url);
     default:
         return sl_err_set(err, SL_E_IO, "%s %s: %s", what, url, nng_strerror(rv));
     }
+}
+
+void sl_transport_fini(void)
+{
+    nng_fini();
 }

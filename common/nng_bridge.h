@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* nng_bridge.h - how completions get from NNG's threads to the loop thread, shared by the listener
- * and the dialer. An aio callback links its item into a list under a mutex; the first item of a
- * batch wakes the loop, whose handler takes the whole list. Only transport_*.c include this. */
+/* nng_bridge.h - how completions get from NNG's threads to the loop thread, shared by the
+ * listener and the dialer. An aio callback links its item into a list under a mutex; the
+ * first item of a batch wakes the loop, whose handler takes the whole list. Only
+ * transport_*.c include this. */
 #ifndef SL_COMMON_NNG_BRIDGE_H
 #define SL_COMMON_NNG_BRIDGE_H
 
@@ -15,14 +16,14 @@
 #include "common/error.h"
 #include "common/transport.h"
 
-/* On each connection both sides say hello with 8 bytes; each message has an 8-byte length and the
- * 4-byte request id in front. */
+/* On each connection both sides say hello with 8 bytes; each message has an 8-byte length
+ * and the 4-byte request id in front. */
 #define SL_NNG_HELLO 8
 #define SL_NNG_FRAMING 12
 
 struct sl_bridge_item {
     struct sl_bridge_item *next;
-    bool queued; /* under the bridge's mutex */
+    bool queued;                              /* under the bridge's mutex */
     void (*run)(struct sl_bridge_item *item); /* on the loop thread */
 };
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Names follow the Noise Protocol Framework, revision 34: sections 5.1 (CipherState), 5.2
- * (SymmetricState), 5.3 (HandshakeState), 9 (pre-shared keys), 12 (functions). The initiator and the
- * responder walk the same tokens; what differs is which halves of the pairs they hold. */
+ * (SymmetricState), 5.3 (HandshakeState), 9 (pre-shared keys), 12 (functions). The
+ * initiator and the responder walk the same tokens; what differs is which halves of the
+ * pairs they hold. */
 #include "common/noise.h"
 
 #include <assert.h>
@@ -26,8 +27,8 @@ void sl_noise_seal(const uint8_t key[SL_NOISE_KEY], uint64_t nonce, const void *
 {
     uint8_t npub[12];
     nonce_of(nonce, npub);
-    crypto_aead_chacha20poly1305_ietf_encrypt(out, NULL, plain, bytes, ad, ad_bytes, NULL, npub,
-                                              key);
+    crypto_aead_chacha20poly1305_ietf_encrypt(out, NULL, plain, bytes, ad, ad_bytes, NULL,
+                                              npub, key);
 }
 
 bool sl_noise_open(const uint8_t key[SL_NOISE_KEY], uint64_t nonce, const void *ad,
@@ -35,8 +36,8 @@ bool sl_noise_open(const uint8_t key[SL_NOISE_KEY], uint64_t nonce, const void *
 {
     uint8_t npub[12];
     nonce_of(nonce, npub);
-    return crypto_aead_chacha20poly1305_ietf_decrypt(out, NULL, NULL, cipher, n, ad, ad_bytes,
-                                                     npub, key) == 0;
+    return crypto_aead_chacha20poly1305_ietf_decrypt(out, NULL, NULL, cipher, n, ad,
+                                                     ad_bytes, npub, key) == 0;
 }
 
 void sl_noise_public(const uint8_t secret[SL_NOISE_KEY], uint8_t ret_public[SL_NOISE_KEY])
@@ -44,7 +45,7 @@ void sl_noise_public(const uint8_t secret[SL_NOISE_KEY], uint8_t ret_public[SL_N
     crypto_scalarmult_base(ret_public, secret);
 }
 
-/* --- HMAC and HKDF over BLAKE2b-512 (section 4.3) -------------------------------------------- */
+/* --- HMAC and HKDF over BLAKE2b-512 (section 4.3) --------------------------------- */
 
 struct hmac {
     crypto_generichash_state inner, outer;
@@ -75,8 +76,8 @@ static void hmac_final(struct hmac *m, uint8_t ret[SL_NOISE_HASH])
 }
 
 /* outputs[i] for i < n_outputs <= 3; none may be `ck` itself. */
-static void hkdf(const uint8_t ck[SL_NOISE_HASH], const uint8_t *material, size_t n, int n_outputs,
-                 uint8_t outputs[][SL_NOISE_HASH])
+static void hkdf(const uint8_t ck[SL_NOISE_HASH], const uint8_t *material, size_t n,
+                 int n_outputs, uint8_t outputs[][SL_NOISE_HASH])
 {
     uint8_t temp[SL_NOISE_HASH];
     struct hmac m;
@@ -94,7 +95,7 @@ static void hkdf(const uint8_t ck[SL_NOISE_HASH], const uint8_t *material, size_
     sodium_memzero(temp, sizeof(temp));
 }
 
-/* --- SymmetricState -------------------------------------------------------------------------- */
+/* --- SymmetricState --------------------------------------------------------------- */
 
 static void mix_hash(struct sl_noise *x, const void *data, size_t n)
 {
@@ -131,13 +132,15 @@ static void mix_key_and_hash(struct sl_noise *x, const uint8_t psk[SL_NOISE_KEY]
     sodium_memzero(out, sizeof(out));
 }
 
-static void encrypt_and_hash(struct sl_noise *x, const uint8_t *plain, size_t n, uint8_t *out)
+static void encrypt_and_hash(struct sl_noise *x, const uint8_t *plain, size_t n,
+                             uint8_t *out)
 {
     sl_noise_seal(x->k, x->n++, x->h, SL_NOISE_HASH, plain, n, out);
     mix_hash(x, out, n + SL_NOISE_TAG);
 }
 
-static bool decrypt_and_hash(struct sl_noise *x, const uint8_t *cipher, size_t n, uint8_t *out)
+static bool decrypt_and_hash(struct sl_noise *x, const uint8_t *cipher, size_t n,
+                             uint8_t *out)
 {
     uint8_t h[SL_NOISE_HASH];
     memcpy(h, x->h, sizeof(h));
@@ -145,7 +148,7 @@ static bool decrypt_and_hash(struct sl_noise *x, const uint8_t *cipher, size_t n
     return sl_noise_open(x->k, x->n++, h, SL_NOISE_HASH, cipher, n, out);
 }
 
-/* --- tokens ---------------------------------------------------------------------------------- */
+/* --- tokens ----------------------------------------------------------------------- */
 
 /* false when the shared secret is zero: the public key is a point of low order. */
 static bool mix_dh(struct sl_noise *x, const uint8_t secret[SL_NOISE_KEY],
@@ -163,7 +166,8 @@ static bool mix_dh(struct sl_noise *x, const uint8_t secret[SL_NOISE_KEY],
 static void token_e(struct sl_noise *x, const uint8_t public[SL_NOISE_KEY])
 {
     mix_hash(x, public, SL_NOISE_KEY);
-    if (x->pattern == SL_NOISE_IKPSK2) /* section 9.2: an ephemeral is key material, too */
+    if (x->pattern ==
+        SL_NOISE_IKPSK2) /* section 9.2: an ephemeral is key material, too */
         mix_key(x, public, SL_NOISE_KEY);
 }
 
@@ -187,7 +191,7 @@ static bool tokens_of_2(struct sl_noise *x)
     return true;
 }
 
-/* --- HandshakeState -------------------------------------------------------------------------- */
+/* --- HandshakeState --------------------------------------------------------------- */
 
 static const char *pattern_name(enum sl_noise_pattern pattern)
 {
@@ -200,14 +204,16 @@ void sl_noise_init(struct sl_noise *x, enum sl_noise_pattern pattern, bool initi
                    const uint8_t static_secret[SL_NOISE_KEY],
                    const uint8_t ephemeral_secret[SL_NOISE_KEY], const uint8_t *remote)
 {
-    *x = (struct sl_noise){.pattern = pattern, .step = SL_NOISE_STEP_1, .initiator = initiator};
+    *x = (struct sl_noise){
+        .pattern = pattern, .step = SL_NOISE_STEP_1, .initiator = initiator};
     memcpy(x->s, static_secret, SL_NOISE_KEY);
     memcpy(x->e, ephemeral_secret, SL_NOISE_KEY);
     sl_noise_public(x->s, x->s_pub);
     sl_noise_public(x->e, x->e_pub);
     if (initiator)
         memcpy(x->rs, remote, SL_NOISE_KEY);
-    const char *name = pattern_name(pattern); /* at most HASHLEN bytes: padded with zeros */
+    const char *name =
+        pattern_name(pattern); /* at most HASHLEN bytes: padded with zeros */
     memcpy(x->h, name, strlen(name));
     memcpy(x->ck, x->h, SL_NOISE_HASH);
     mix_hash(x, prologue, prologue_bytes);
@@ -278,7 +284,8 @@ enum sl_code sl_noise_write(struct sl_noise *x, const void *payload, size_t payl
 }
 
 /* Message 1 up to its payload: e, es, s, ss. */
-static enum sl_code read_head_of_1(struct sl_noise *x, const uint8_t *msg, struct sl_err *err)
+static enum sl_code read_head_of_1(struct sl_noise *x, const uint8_t *msg,
+                                   struct sl_err *err)
 {
     if (!token_es(x))
         return fail(x, SL_E_CRYPTO, low_order, err);
@@ -289,8 +296,9 @@ static enum sl_code read_head_of_1(struct sl_noise *x, const uint8_t *msg, struc
     return SL_OK;
 }
 
-enum sl_code sl_noise_read(struct sl_noise *x, const uint8_t *msg, size_t n, uint8_t *payload,
-                           size_t cap, size_t *ret_payload_bytes, struct sl_err *err)
+enum sl_code sl_noise_read(struct sl_noise *x, const uint8_t *msg, size_t n,
+                           uint8_t *payload, size_t cap, size_t *ret_payload_bytes,
+                           struct sl_err *err)
 {
     enum sl_code rc = check_turn(x, false, err);
     if (rc != SL_OK)

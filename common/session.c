@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The nonce of a record is the counter of its direction, and each direction has a key of its own, so
- * a pair (key, nonce) repeats only if a counter does. Counters come from one place per direction
- * (sl_peer_next, sl_caller_next) and are never given out twice. A repeated request carries the
- * identical ciphertext, which is the same encryption, not another one under the same nonce;
- * a repeated reply is encrypted again under a fresh counter. */
+/* The nonce of a record is the counter of its direction, and each direction has a key of
+ * its own, so a pair (key, nonce) repeats only if a counter does. Counters come from one
+ * place per direction (sl_peer_next, sl_caller_next) and are never given out twice. A
+ * repeated request carries the identical ciphertext, which is the same encryption, not
+ * another one under the same nonce; a repeated reply is encrypted again under a fresh
+ * counter. */
 #include "common/session.h"
 
 #include <assert.h>
@@ -12,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* --- keys ------------------------------------------------------------------------------------ */
+/* --- keys ------------------------------------------------------------------------- */
 
 struct sl_keys {
     atomic_uint refs;
@@ -60,8 +61,8 @@ void sl_keys_watch(struct sl_keys *k, sl_seal_watch watch, void *ctx)
     k->watch_ctx = ctx;
 }
 
-void sl_record_seal(const struct sl_keys *k, const struct sl_envelope *head, uint8_t *frame,
-                    size_t plain_bytes)
+void sl_record_seal(const struct sl_keys *k, const struct sl_envelope *head,
+                    uint8_t *frame, size_t plain_bytes)
 {
     assert(head->kind == SL_ENV_REQUEST || head->kind == SL_ENV_RESPONSE);
     assert(head->session == k->session);
@@ -69,12 +70,13 @@ void sl_record_seal(const struct sl_keys *k, const struct sl_envelope *head, uin
         k->watch(k->watch_ctx, k->session, k->send, head->counter);
     uint8_t *body = frame + SL_ENVELOPE_BYTES;
     sl_envelope_pack(head, frame);
-    sl_noise_seal(k->send, head->counter, frame, SL_ENVELOPE_BYTES, body, plain_bytes, body);
+    sl_noise_seal(k->send, head->counter, frame, SL_ENVELOPE_BYTES, body, plain_bytes,
+                  body);
 }
 
-enum sl_code sl_record_open(const struct sl_keys *k, enum sl_envelope_kind want, uint8_t *frame,
-                            size_t n, struct sl_envelope *ret_head, size_t *ret_plain_bytes,
-                            struct sl_err *err)
+enum sl_code sl_record_open(const struct sl_keys *k, enum sl_envelope_kind want,
+                            uint8_t *frame, size_t n, struct sl_envelope *ret_head,
+                            size_t *ret_plain_bytes, struct sl_err *err)
 {
     struct sl_envelope head;
     enum sl_code rc = sl_envelope_parse(frame, n, &head, err);
@@ -86,9 +88,11 @@ enum sl_code sl_record_open(const struct sl_keys *k, enum sl_envelope_kind want,
     if (head.session != k->session)
         return sl_err_set(err, SL_E_PROTO, "record: of another session");
     if (n < SL_RECORD_EXTRA)
-        return sl_err_set(err, SL_E_PROTO, "record: %zu bytes, at least %d", n, SL_RECORD_EXTRA);
+        return sl_err_set(err, SL_E_PROTO, "record: %zu bytes, at least %d", n,
+                          SL_RECORD_EXTRA);
     if (head.counter >= SL_SESSION_MAX_MESSAGES)
-        return sl_err_set(err, SL_E_PROTO, "record: counter beyond the life of a session");
+        return sl_err_set(err, SL_E_PROTO,
+                          "record: counter beyond the life of a session");
     uint8_t *body = frame + SL_ENVELOPE_BYTES;
     if (!sl_noise_open(k->recv, head.counter, frame, SL_ENVELOPE_BYTES, body,
                        n - SL_ENVELOPE_BYTES, body))
@@ -98,7 +102,7 @@ enum sl_code sl_record_open(const struct sl_keys *k, enum sl_envelope_kind want,
     return SL_OK;
 }
 
-/* --- replay window ---------------------------------------------------------------------------- */
+/* --- replay window ---------------------------------------------------------------- */
 
 /* Clears the bits of counters from..to-1 (at most the whole ring). */
 static void window_clear(struct sl_window *w, uint64_t from, uint64_t to)
@@ -121,14 +125,15 @@ enum sl_window_verdict sl_window_mark(struct sl_window *w, uint64_t counter)
     } else if (w->next - counter > SL_WINDOW) {
         return SL_WINDOW_OLD;
     }
-    uint64_t *word = &w->bits[counter % SL_WINDOW / 64], bit = (uint64_t)1 << (counter % 64);
+    uint64_t *word = &w->bits[counter % SL_WINDOW / 64],
+             bit = (uint64_t)1 << (counter % 64);
     if ((*word & bit) != 0)
         return SL_WINDOW_SEEN;
     *word |= bit;
     return SL_WINDOW_NEW;
 }
 
-/* --- the coordinator's side ---------------------------------------------------------------------
+/* --- the coordinator's side ---
  *
  * entries holds what is known about requests at or above p->oldest, unordered (few):
  *
@@ -137,8 +142,8 @@ enum sl_window_verdict sl_window_mark(struct sl_window *w, uint64_t counter)
  *                            |                   LOST      --accept--> DROP
  *                            +------forget-----> REPEAT
  *
- * LOST: the bytes of a kept reply did not fit the cache. An entry goes when the client says, in the
- * `other` of a later request, that it no longer waits for that one. */
+ * LOST: the bytes of a kept reply did not fit the cache. An entry goes when the client
+ * says, in the `other` of a later request, that it no longer waits for that one. */
 
 enum entry_state { ENTRY_UNDER_WAY, ENTRY_KEPT, ENTRY_REPEAT, ENTRY_LOST };
 
@@ -203,8 +208,8 @@ static bool add_entry(struct sl_peer *p, uint64_t request, uint64_t cookie)
         p->entries = grown;
         p->cap_entries = cap;
     }
-    p->entries[p->n_entries++] =
-        (struct sl_reply_entry){.request = request, .cookie = cookie, .state = ENTRY_UNDER_WAY};
+    p->entries[p->n_entries++] = (struct sl_reply_entry){
+        .request = request, .cookie = cookie, .state = ENTRY_UNDER_WAY};
     return true;
 }
 
@@ -271,8 +276,8 @@ static void keep_reply(struct sl_peer *p, struct sl_reply_entry *e, const uint8_
     p->cache_bytes += n;
 }
 
-bool sl_peer_answered(struct sl_peer *p, uint64_t request, bool keep, const uint8_t *reply,
-                      size_t reply_bytes, uint64_t *ret_cookie)
+bool sl_peer_answered(struct sl_peer *p, uint64_t request, bool keep,
+                      const uint8_t *reply, size_t reply_bytes, uint64_t *ret_cookie)
 {
     struct sl_reply_entry *e = find_entry(p, request);
     if (e == NULL || e->state != ENTRY_UNDER_WAY)
@@ -301,7 +306,7 @@ bool sl_peer_next(struct sl_peer *p, uint64_t *ret_counter)
     return true;
 }
 
-/* --- the client's side -------------------------------------------------------------------------- */
+/* --- the client's side ------------------------------------------------------------ */
 
 void sl_caller_init(struct sl_caller *c, uint64_t now_ms)
 {
@@ -329,7 +334,8 @@ static bool grow_open(struct sl_caller *c)
     return true;
 }
 
-enum sl_code sl_caller_next(struct sl_caller *c, uint64_t *ret_counter, uint64_t *ret_oldest)
+enum sl_code sl_caller_next(struct sl_caller *c, uint64_t *ret_counter,
+                            uint64_t *ret_oldest)
 {
     if (c->next >= SL_SESSION_MAX_MESSAGES)
         return SL_E_STATE;

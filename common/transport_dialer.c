@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The client's end: one REQ socket with a fixed number of contexts (lanes), each carrying one request
- * at a time; further requests wait in line.
+/* The client's end: one REQ socket with a fixed number of contexts (lanes), each carrying
+ * one request at a time; further requests wait in line.
  *
- *     IDLE --request--> SENDING --handed to a connection--> RECEIVING --reply, timeout--> IDLE
+ *     IDLE --request--> SENDING --on a connection--> RECEIVING --reply, timeout--> IDLE
  *
- * The step from SENDING to RECEIVING happens in the aio's callback, so that a round trip wakes the
- * loop once. SENDING has no timeout: it waits until there is a connection, and cancelling a send
- * is what NNG does worst. */
+ * The step from SENDING to RECEIVING happens in the aio's callback, so that a round trip
+ * wakes the loop once. SENDING has no timeout: it waits until there is a connection, and
+ * cancelling a send is what NNG does worst. */
 #include "common/transport.h"
 
 #include <nng/nng.h>
@@ -60,7 +60,9 @@ static void count(atomic_ullong *counter, uint64_t bytes)
     atomic_fetch_add_explicit(counter, bytes, memory_order_relaxed);
 }
 
-/* --- calls -------------------------------------------------------------------------------------- */
+/* --- calls
+ * --------------------------------------------------------------------------------------
+ */
 
 static struct call *call_get(struct sl_dialer *d)
 {
@@ -78,7 +80,8 @@ static void call_put(struct sl_dialer *d, struct call *c)
     d->spare = c;
 }
 
-static void call_end(struct sl_dialer *d, struct call *c, enum sl_code rc, struct sl_frame *reply)
+static void call_end(struct sl_dialer *d, struct call *c, enum sl_code rc,
+                     struct sl_frame *reply)
 {
     sl_reply_fn fn = c->fn;
     void *ctx = c->ctx;
@@ -86,7 +89,9 @@ static void call_end(struct sl_dialer *d, struct call *c, enum sl_code rc, struc
     fn(ctx, rc, reply);
 }
 
-/* --- lanes -------------------------------------------------------------------------------------- */
+/* --- lanes
+ * --------------------------------------------------------------------------------------
+ */
 
 static void lane_start(struct lane *lane, struct call *c)
 {
@@ -95,7 +100,8 @@ static void lane_start(struct lane *lane, struct call *c)
         lane->resend_ms = c->resend_ms;
     }
     lane->call = c;
-    lane->timeout = c->timeout_ms == 0 ? NNG_DURATION_INFINITE : (nng_duration)c->timeout_ms;
+    lane->timeout =
+        c->timeout_ms == 0 ? NNG_DURATION_INFINITE : (nng_duration)c->timeout_ms;
     lane->state = LANE_SENDING;
     count(&lane->dialer->tx, nng_msg_len(c->msg) + SL_NNG_FRAMING);
     nng_aio_set_timeout(lane->aio, NNG_DURATION_INFINITE);
@@ -109,7 +115,8 @@ static void on_aio(void *arg)
 {
     struct lane *lane = arg;
     lane->rv = nng_aio_result(lane->aio);
-    if (lane->state == LANE_SENDING && lane->rv == 0 && !atomic_load(&lane->dialer->closing)) {
+    if (lane->state == LANE_SENDING && lane->rv == 0 &&
+        !atomic_load(&lane->dialer->closing)) {
         lane->state = LANE_RECEIVING;
         nng_aio_set_msg(lane->aio, NULL);
         nng_aio_set_timeout(lane->aio, lane->timeout);
@@ -155,8 +162,8 @@ static void lane_next(struct lane *lane)
     lane_start(lane, c);
 }
 
-/* On the loop thread: a lane is done. It takes its next request before the callback, which may send
- * more. */
+/* On the loop thread: a lane is done. It takes its next request before the callback,
+ * which may send more. */
 static void on_lane(struct sl_bridge_item *item)
 {
     struct lane *lane = (struct lane *)item;
@@ -165,7 +172,8 @@ static void on_lane(struct sl_bridge_item *item)
     enum sl_code rc = code_of(lane->rv);
     struct sl_frame reply = {0};
     if (lane->msg != NULL) {
-        reply = (struct sl_frame){.data = nng_msg_body(lane->msg), .n = nng_msg_len(lane->msg),
+        reply = (struct sl_frame){.data = nng_msg_body(lane->msg),
+                                  .n = nng_msg_len(lane->msg),
                                   .opaque = lane->msg};
         lane->msg = NULL;
         count(&d->rx, reply.n + SL_NNG_FRAMING);
@@ -187,8 +195,9 @@ static struct lane *idle_lane(struct sl_dialer *d)
     return NULL;
 }
 
-enum sl_code sl_dialer_request(struct sl_dialer *d, struct sl_frame *frame, uint32_t resend_ms,
-                               uint32_t timeout_ms, sl_reply_fn fn, void *ctx)
+enum sl_code sl_dialer_request(struct sl_dialer *d, struct sl_frame *frame,
+                               uint32_t resend_ms, uint32_t timeout_ms, sl_reply_fn fn,
+                               void *ctx)
 {
     struct call *c = atomic_load(&d->closing) ? NULL : call_get(d);
     if (c == NULL) {
@@ -214,7 +223,7 @@ enum sl_code sl_dialer_request(struct sl_dialer *d, struct sl_frame *frame, uint
     return SL_OK;
 }
 
-/* --- connection ----------------------------------------------------------------------------------- */
+/* --- connection ------------------------------------------------------------------- */
 
 /* On a thread of NNG. */
 static void on_pipe(nng_pipe pipe, nng_pipe_ev ev, void *arg)
@@ -249,11 +258,14 @@ bool sl_dialer_up(const struct sl_dialer *d)
 
 struct sl_wire_bytes sl_dialer_bytes(const struct sl_dialer *d)
 {
-    return (struct sl_wire_bytes){.rx = atomic_load_explicit(&d->rx, memory_order_relaxed),
-                                  .tx = atomic_load_explicit(&d->tx, memory_order_relaxed)};
+    return (struct sl_wire_bytes){
+        .rx = atomic_load_explicit(&d->rx, memory_order_relaxed),
+        .tx = atomic_load_explicit(&d->tx, memory_order_relaxed)};
 }
 
-/* --- life ------------------------------------------------------------------------------------------ */
+/* --- life
+ * ------------------------------------------------------------------------------------------
+ */
 
 static void dialer_free(struct sl_dialer *d)
 {
@@ -332,11 +344,14 @@ static enum sl_code dial_to(struct sl_dialer *d, const char *url, struct sl_err 
     if (rv != 0)
         return sl_nng_error(rv, "connect to", url, err);
     d->socket_open = true;
-    rv = nng_socket_set_size(d->socket, NNG_OPT_RECVMAXSZ, o->max_frame + SL_NNG_FRAMING - 8);
+    rv = nng_socket_set_size(d->socket, NNG_OPT_RECVMAXSZ,
+                             o->max_frame + SL_NNG_FRAMING - 8);
     if (rv == 0)
-        rv = nng_socket_set_ms(d->socket, NNG_OPT_RECONNMINT, (nng_duration)o->reconnect_min_ms);
+        rv = nng_socket_set_ms(d->socket, NNG_OPT_RECONNMINT,
+                               (nng_duration)o->reconnect_min_ms);
     if (rv == 0)
-        rv = nng_socket_set_ms(d->socket, NNG_OPT_RECONNMAXT, (nng_duration)o->reconnect_max_ms);
+        rv = nng_socket_set_ms(d->socket, NNG_OPT_RECONNMAXT,
+                               (nng_duration)o->reconnect_max_ms);
     if (rv == 0)
         rv = nng_pipe_notify(d->socket, NNG_PIPE_EV_ADD_POST, on_pipe, d);
     if (rv == 0)

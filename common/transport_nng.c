@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The coordinator's end: one REP socket, one context for each request that is received or held.
+/* The coordinator's end: one REP socket, one context for each request that is received or
+ * held.
  *
  *     RECEIVING --message--> HELD --reply--> SENDING --sent--> RECEIVING
  *                             +-----drop-----------------------^
  *
- * The context's aio is started by the loop thread (reply, drop) or by its own callback (sent ->
- * receive again), so a round trip costs one wake-up of the loop, shared by all requests that came
- * meanwhile. A long poll holds its context; while fewer than half of idle_contexts are left to
- * receive, more are opened. NNG reads at most one unclaimed message per connection, so
- * memory is bounded by connections times max_frame.
+ * The context's aio is started by the loop thread (reply, drop) or by its own callback
+ * (sent -> receive again), so a round trip costs one wake-up of the loop, shared by all
+ * requests that came meanwhile. A long poll holds its context; while fewer than half of
+ * idle_contexts are left to receive, more are opened. NNG reads at most one unclaimed
+ * message per connection, so memory is bounded by connections times max_frame.
  *
- * At close a thread of its own stops the aios and closes the socket, since both may wait. */
+ * At close a thread of its own stops the aios and closes the socket, since both may wait.
+ */
 #include "common/transport.h"
 
 #include <nng/nng.h>
@@ -28,8 +30,9 @@ struct sl_request {
     struct sl_listener *listener;
     nng_ctx ctx;
     nng_aio *aio;
-    atomic_int state;         /* enum request_state; HELD is entered and left by the loop thread */
-    nng_msg *msg;             /* received, on its way to the loop thread */
+    atomic_int
+        state;    /* enum request_state; HELD is entered and left by the loop thread */
+    nng_msg *msg; /* received, on its way to the loop thread */
     nng_pipe pipe;
     void *user;
 };
@@ -61,7 +64,7 @@ static void count(atomic_ullong *counter, uint64_t bytes)
     atomic_fetch_add_explicit(counter, bytes, memory_order_relaxed);
 }
 
-/* --- one request ------------------------------------------------------------------------------- */
+/* --- one request ------------------------------------------------------------------ */
 
 static void receive(struct sl_request *r)
 {
@@ -100,8 +103,8 @@ static void on_message(struct sl_bridge_item *item)
 {
     struct sl_request *r = (struct sl_request *)item;
     struct sl_listener *l = r->listener;
-    struct sl_frame frame = {.data = nng_msg_body(r->msg), .n = nng_msg_len(r->msg),
-                             .opaque = r->msg};
+    struct sl_frame frame = {
+        .data = nng_msg_body(r->msg), .n = nng_msg_len(r->msg), .opaque = r->msg};
     r->pipe = nng_msg_get_pipe(r->msg);
     r->msg = NULL;
     if (atomic_load(&l->closing)) {
@@ -156,7 +159,8 @@ static void format_address(const nng_sockaddr *a, char ret_text[SL_PEER_TEXT])
         struct sockaddr_in6 in = {0};
         memcpy(&in.sin6_addr, a->s_in6.sa_addr, sizeof(in.sin6_addr));
         uv_ip6_name(&in, host, sizeof(host));
-        snprintf(ret_text, SL_PEER_TEXT, "[%s]:%u", host, (unsigned)ntohs(a->s_in6.sa_port));
+        snprintf(ret_text, SL_PEER_TEXT, "[%s]:%u", host,
+                 (unsigned)ntohs(a->s_in6.sa_port));
     } else {
         snprintf(ret_text, SL_PEER_TEXT, "unknown");
     }
@@ -175,7 +179,7 @@ void sl_request_hang_up(struct sl_request *req)
     nng_pipe_close(req->pipe);
 }
 
-/* --- connections ------------------------------------------------------------------------------- */
+/* --- connections ------------------------------------------------------------------ */
 
 static void on_gone(struct sl_bridge_item *item)
 {
@@ -211,7 +215,7 @@ static void on_pipe(nng_pipe pipe, nng_pipe_ev ev, void *arg)
     sl_bridge_post(&l->bridge, &g->item);
 }
 
-/* --- the listener -------------------------------------------------------------------------------- */
+/* --- the listener ----------------------------------------------------------------- */
 
 static bool add_context(struct sl_listener *l)
 {
@@ -234,7 +238,8 @@ static void keep_receivers(void *ctx)
 {
     struct sl_listener *l = ctx;
     if (atomic_load(&l->closing) ||
-        atomic_load_explicit(&l->receiving, memory_order_relaxed) >= l->options.idle_contexts / 2)
+        atomic_load_explicit(&l->receiving, memory_order_relaxed) >=
+            l->options.idle_contexts / 2)
         return;
     for (uint32_t i = 0; i < l->options.idle_contexts; i++)
         if (l->n_requests == l->options.max_contexts || !add_context(l))
@@ -378,6 +383,7 @@ uint32_t sl_listener_connections(const struct sl_listener *l)
 
 struct sl_wire_bytes sl_listener_bytes(const struct sl_listener *l)
 {
-    return (struct sl_wire_bytes){.rx = atomic_load_explicit(&l->rx, memory_order_relaxed),
-                                  .tx = atomic_load_explicit(&l->tx, memory_order_relaxed)};
+    return (struct sl_wire_bytes){
+        .rx = atomic_load_explicit(&l->rx, memory_order_relaxed),
+        .tx = atomic_load_explicit(&l->tx, memory_order_relaxed)};
 }

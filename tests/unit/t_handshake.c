@@ -129,15 +129,15 @@ static struct frame start(struct world *w, struct sl_link *l)
     return f;
 }
 
-static enum sl_gate_verdict to_gate(struct world *w, const struct frame *in, struct frame *out,
-                                    struct sl_session **ret_s)
+static enum sl_gate_verdict to_gate(struct world *w, const struct frame *in,
+                                    struct frame *out, struct sl_session **ret_s)
 {
     struct sl_envelope head;
     struct sl_session *s = NULL;
     randombytes_buf(&w->random, sizeof(w->random));
     out->n = 0;
-    enum sl_gate_verdict v =
-        sl_gate_frame(w->gate, w->now, in->b, in->n, &w->random, out->b, &out->n, &s, &head);
+    enum sl_gate_verdict v = sl_gate_frame(w->gate, w->now, in->b, in->n, &w->random,
+                                           out->b, &out->n, &s, &head);
     if (ret_s != NULL)
         *ret_s = s;
     return v;
@@ -297,7 +297,8 @@ static void an_unknown_token_or_a_wrong_psk_gets_nothing(void **state)
     l.config.psk[0] ^= 1; /* knows the id, not the secret: cannot read the welcome */
     assert_int_equal(refusal(w, &l, &err), SL_E_CRYPTO);
     assert_null(l.keys);
-    memset(w->psk, 0, sizeof(w->psk)); /* a gate that welcomes with a psk of zeros is none */
+    memset(w->psk, 0,
+           sizeof(w->psk)); /* a gate that welcomes with a psk of zeros is none */
     assert_int_equal(refusal(w, &l, &err), SL_E_CRYPTO);
     assert_null(l.keys);
     sl_link_deinit(&l);

@@ -134,7 +134,8 @@ static void other_contents_are_refused(void **state)
         "starling identity v1\n" HEX,
         "starling identity v1\n" HEX "\n\n",
         "starling identity v2\n" HEX "\n",
-        "starling identity v1\nxx0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n",
+        "starling identity "
+        "v1\nxx0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n",
         HEX "\n",
     };
     uint8_t back[32];

@@ -50,7 +50,8 @@ static void check_message(struct sl_noise *from, struct sl_noise *to, const json
     uint8_t out[MSG_MAX], back[MSG_MAX];
     size_t n = 0, n_back = 0;
     struct sl_err err = {0};
-    assert_int_equal(sl_noise_write(from, payload.b, payload.n, out, sizeof(out), &n, &err), SL_OK);
+    assert_int_equal(
+        sl_noise_write(from, payload.b, payload.n, out, sizeof(out), &n, &err), SL_OK);
     assert_int_equal(n, want.n);
     assert_memory_equal(out, want.b, n);
     assert_int_equal(sl_noise_read(to, out, n, back, sizeof(back), &n_back, &err), SL_OK);
@@ -58,7 +59,8 @@ static void check_message(struct sl_noise *from, struct sl_noise *to, const json
     assert_memory_equal(back, payload.b, n_back);
 }
 
-static void check_transport(const json_t *messages, const uint8_t i2r[32], const uint8_t r2i[32])
+static void check_transport(const json_t *messages, const uint8_t i2r[32],
+                            const uint8_t r2i[32])
 {
     size_t n_messages = json_array_size(messages);
     assert_true(n_messages >= 4);
@@ -77,7 +79,8 @@ static void check_transport(const json_t *messages, const uint8_t i2r[32], const
 
 static enum sl_noise_pattern pattern_of(const json_t *v)
 {
-    return strstr(json_string_value(json_object_get(v, "protocol_name")), "IKpsk2") != NULL
+    return strstr(json_string_value(json_object_get(v, "protocol_name")), "IKpsk2") !=
+                   NULL
                ? SL_NOISE_IKPSK2
                : SL_NOISE_IK;
 }
@@ -156,8 +159,8 @@ static struct pair make_pair(enum sl_noise_pattern pattern)
 static struct bytes write_ok(struct sl_noise *x, const char *payload)
 {
     struct bytes m = {0};
-    assert_int_equal(sl_noise_write(x, payload, strlen(payload), m.b, sizeof(m.b), &m.n, NULL),
-                     SL_OK);
+    assert_int_equal(
+        sl_noise_write(x, payload, strlen(payload), m.b, sizeof(m.b), &m.n, NULL), SL_OK);
     return m;
 }
 
@@ -210,7 +213,8 @@ static void truncated_messages_are_refused(void **state)
     size_t whole = m.n;
     for (m.n = 0; m.n < whole; m.n++) {
         struct sl_noise r = p.r;
-        assert_int_equal(read_rc(&r, &m), m.n < SL_NOISE_MSG1_EXTRA ? SL_E_PROTO : SL_E_CRYPTO);
+        assert_int_equal(read_rc(&r, &m),
+                         m.n < SL_NOISE_MSG1_EXTRA ? SL_E_PROTO : SL_E_CRYPTO);
     }
 }
 
@@ -226,10 +230,12 @@ static void points_of_low_order_are_refused(void **state)
         "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
     };
     for (size_t k = 0; k < sizeof(points) / sizeof(points[0]); k++) {
-        struct bytes point = unhex(points[k]), s = random_bytes(32), e = random_bytes(32), m = {0};
+        struct bytes point = unhex(points[k]), s = random_bytes(32), e = random_bytes(32),
+                     m = {0};
         struct sl_noise i;
         sl_noise_init(&i, SL_NOISE_IK, true, "", 0, s.b, e.b, point.b);
-        assert_int_equal(sl_noise_write(&i, "", 0, m.b, sizeof(m.b), &m.n, NULL), SL_E_CRYPTO);
+        assert_int_equal(sl_noise_write(&i, "", 0, m.b, sizeof(m.b), &m.n, NULL),
+                         SL_E_CRYPTO);
 
         struct pair p = make_pair(SL_NOISE_IK);
         m = write_ok(&p.i, "");
@@ -237,8 +243,9 @@ static void points_of_low_order_are_refused(void **state)
         struct sl_err err = {0};
         uint8_t payload[MSG_MAX];
         size_t n;
-        assert_int_equal(sl_noise_read(&p.r, m.b, m.n, payload, sizeof(payload), &n, &err),
-                         SL_E_CRYPTO);
+        assert_int_equal(
+            sl_noise_read(&p.r, m.b, m.n, payload, sizeof(payload), &n, &err),
+            SL_E_CRYPTO);
         assert_non_null(strstr(err.msg, "low order"));
     }
 }
@@ -267,11 +274,13 @@ static void message_1_of_ikpsk2_is_read_before_the_psk_is_known(void **state)
     struct bytes m = write_ok(&p.i, "token 7");
     uint8_t payload[MSG_MAX];
     size_t n = 0;
-    assert_int_equal(sl_noise_read(&p.r, m.b, m.n, payload, sizeof(payload), &n, NULL), SL_OK);
+    assert_int_equal(sl_noise_read(&p.r, m.b, m.n, payload, sizeof(payload), &n, NULL),
+                     SL_OK);
     assert_int_equal(n, 7);
     assert_memory_equal(payload, "token 7", 7);
     struct sl_noise without = p.r, wrong = p.r;
-    assert_int_equal(sl_noise_write(&without, "", 0, m.b, sizeof(m.b), &m.n, NULL), SL_E_BUG);
+    assert_int_equal(sl_noise_write(&without, "", 0, m.b, sizeof(m.b), &m.n, NULL),
+                     SL_E_BUG);
     sl_noise_set_psk(&wrong, other.b);
     m = write_ok(&wrong, "");
     struct sl_noise i = p.i;
@@ -289,15 +298,17 @@ static void messages_out_of_turn_and_small_buffers_are_refused(void **state)
     struct bytes m = {0};
     assert_int_equal(sl_noise_write(&x, "", 0, m.b, sizeof(m.b), &m.n, NULL), SL_E_BUG);
     x = p.i;
-    assert_int_equal(sl_noise_write(&x, "abc", 3, m.b, SL_NOISE_MSG1_EXTRA + 2, &m.n, NULL),
-                     SL_E_LIMIT);
+    assert_int_equal(
+        sl_noise_write(&x, "abc", 3, m.b, SL_NOISE_MSG1_EXTRA + 2, &m.n, NULL),
+        SL_E_LIMIT);
     x = p.i;
-    assert_int_equal(sl_noise_write(&x, "abc", 3, m.b, SL_NOISE_MSG1_EXTRA + 3, &m.n, NULL),
-                     SL_OK);
+    assert_int_equal(
+        sl_noise_write(&x, "abc", 3, m.b, SL_NOISE_MSG1_EXTRA + 3, &m.n, NULL), SL_OK);
     assert_int_equal(read_rc(&x, &(struct bytes){.n = 4}), SL_E_PROTO);
     uint8_t small[2];
     size_t n;
-    assert_int_equal(sl_noise_read(&p.r, m.b, m.n, small, sizeof(small), &n, NULL), SL_E_LIMIT);
+    assert_int_equal(sl_noise_read(&p.r, m.b, m.n, small, sizeof(small), &n, NULL),
+                     SL_E_LIMIT);
     struct sl_noise none = {0};
     assert_int_equal(read_rc(&none, &m), SL_E_BUG);
 }

@@ -61,7 +61,7 @@ static enum sl_code open_rc(const struct sl_keys *k, enum sl_envelope_kind want,
     return sl_record_open(k, want, copy, n, &head, &plain, NULL);
 }
 
-/* --- envelope ---------------------------------------------------------------------------------- */
+/* --- envelope --------------------------------------------------------------------- */
 
 static void an_envelope_has_one_size_and_one_encoding(void **state)
 {
@@ -78,14 +78,14 @@ static void an_envelope_has_one_size_and_one_encoding(void **state)
         sl_envelope_pack(&cases[i], frame);
         assert_int_equal(sl_envelope_parse(frame, sizeof(frame), &back, NULL), SL_OK);
         assert_int_equal(back.kind, cases[i].kind);
-        assert_true(back.session == cases[i].session && back.counter == cases[i].counter &&
-                    back.other == cases[i].other);
+        assert_true(back.session == cases[i].session &&
+                    back.counter == cases[i].counter && back.other == cases[i].other);
     }
     uint8_t frame[SL_ENVELOPE_BYTES];
     sl_envelope_pack(&cases[3], frame);
     static const uint8_t want[SL_ENVELOPE_BYTES] = {
-        31, 0, 0x08, 1, 0x10, 5, 0x19, 8, 7, 6, 5, 4, 3, 2, 1, 0x21, 9, 0, 0, 0, 0, 0, 0, 0,
-        0x29, 10, 0, 0, 0, 0, 0, 0, 0};
+        31, 0, 0x08, 1, 0x10, 5, 0x19, 8,    7,  6, 5, 4, 3, 2, 1, 0x21, 9,
+        0,  0, 0,    0, 0,    0, 0,    0x29, 10, 0, 0, 0, 0, 0, 0, 0};
     assert_memory_equal(frame, want, sizeof(want));
     assert_int_equal(SL_RECORD_EXTRA, SL_WIRE_ENVELOPE_BYTES);
     assert_true(SL_WIRE_PLAIN_MAX + SL_RECORD_EXTRA <= SL_WIRE_FRAME_MAX);
@@ -140,16 +140,20 @@ static void handshake_payloads_keep_their_limits(void **state)
     assert_int_equal(sl_welcome_parse(out, n, &w2, NULL), SL_OK);
     assert_int_equal(w2.n, SL_HELLO_MAX);
     w.status = SL_REFUSED_TOKEN; /* a refusal has no session */
-    assert_int_equal(sl_welcome_parse(out, sl_welcome_pack(&w, out), &w2, NULL), SL_E_PROTO);
+    assert_int_equal(sl_welcome_parse(out, sl_welcome_pack(&w, out), &w2, NULL),
+                     SL_E_PROTO);
     w.session = 0;
     assert_int_equal(sl_welcome_parse(out, sl_welcome_pack(&w, out), &w2, NULL), SL_OK);
     w.status = SL_REFUSED_TOKEN + 1;
-    assert_int_equal(sl_welcome_parse(out, sl_welcome_pack(&w, out), &w2, NULL), SL_E_PROTO);
-    static const uint8_t long_token[] = {0x0a, 17, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
-    assert_int_equal(sl_hello_parse(long_token, sizeof(long_token), &h2, NULL), SL_E_PROTO);
+    assert_int_equal(sl_welcome_parse(out, sl_welcome_pack(&w, out), &w2, NULL),
+                     SL_E_PROTO);
+    static const uint8_t long_token[] = {0x0a, 17, 1, 1, 1, 1, 1, 1, 1, 1,
+                                         1,    1,  1, 1, 1, 1, 1, 1, 1};
+    assert_int_equal(sl_hello_parse(long_token, sizeof(long_token), &h2, NULL),
+                     SL_E_PROTO);
 }
 
-/* --- records ------------------------------------------------------------------------------------ */
+/* --- records ---------------------------------------------------------------------- */
 
 static void records_of_all_small_sizes_come_back(void **state)
 {
@@ -162,9 +166,9 @@ static void records_of_all_small_sizes_come_back(void **state)
         size_t total = seal(e->client, SL_ENV_REQUEST, n, 0, text, frame);
         struct sl_envelope head;
         size_t plain = 999;
-        assert_int_equal(sl_record_open(e->server, SL_ENV_REQUEST, frame, total, &head, &plain,
-                                        NULL),
-                         SL_OK);
+        assert_int_equal(
+            sl_record_open(e->server, SL_ENV_REQUEST, frame, total, &head, &plain, NULL),
+            SL_OK);
         assert_int_equal(plain, strlen(text));
         assert_int_equal(head.counter, n);
         assert_memory_equal(frame + SL_ENVELOPE_BYTES, text, plain);
@@ -181,7 +185,8 @@ static void every_flipped_bit_of_a_record_is_refused(void **state)
         frame[bit / 8] ^= (uint8_t)(1 << bit % 8);
         enum sl_code rc = open_rc(e->server, SL_ENV_REQUEST, frame, n);
         assert_true(rc == SL_E_CRYPTO || rc == SL_E_PROTO);
-        if (bit / 8 >= SL_ENVELOPE_BYTES - 8) /* `other`, ciphertext: only the AEAD can tell */
+        if (bit / 8 >=
+            SL_ENVELOPE_BYTES - 8) /* `other`, ciphertext: only the AEAD can tell */
             assert_int_equal(rc, SL_E_CRYPTO);
         frame[bit / 8] ^= (uint8_t)(1 << bit % 8);
     }
@@ -195,8 +200,10 @@ static void a_record_opens_only_where_it_belongs(void **state)
     uint8_t frame[256];
     size_t n = seal(e->client, SL_ENV_REQUEST, 5, 3, "text", frame);
     assert_int_equal(open_rc(e->server, SL_ENV_RESPONSE, frame, n), SL_E_PROTO);
-    assert_int_equal(open_rc(e->client, SL_ENV_REQUEST, frame, n), SL_E_CRYPTO); /* reflected */
-    struct sl_envelope head = {SL_ENV_RESPONSE, SESSION, 5, 3}; /* same text under another head */
+    assert_int_equal(open_rc(e->client, SL_ENV_REQUEST, frame, n),
+                     SL_E_CRYPTO); /* reflected */
+    struct sl_envelope head = {SL_ENV_RESPONSE, SESSION, 5,
+                               3}; /* same text under another head */
     sl_envelope_pack(&head, frame);
     assert_int_equal(open_rc(e->server, SL_ENV_RESPONSE, frame, n), SL_E_CRYPTO);
     head = (struct sl_envelope){SL_ENV_REQUEST, SESSION, 5, 4};
@@ -220,7 +227,8 @@ static void a_whole_chunk_fits_one_record(void **state)
     sl_record_seal(e->server, &head, frame, SL_WIRE_PLAIN_MAX);
     size_t plain;
     assert_int_equal(sl_record_open(e->client, SL_ENV_RESPONSE, frame,
-                                    SL_WIRE_PLAIN_MAX + SL_RECORD_EXTRA, &head, &plain, NULL),
+                                    SL_WIRE_PLAIN_MAX + SL_RECORD_EXTRA, &head, &plain,
+                                    NULL),
                      SL_OK);
     assert_int_equal(plain, SL_WIRE_PLAIN_MAX);
     for (size_t i = 0; i < plain; i++)
@@ -229,7 +237,9 @@ static void a_whole_chunk_fits_one_record(void **state)
     free(frame);
 }
 
-/* --- window ------------------------------------------------------------------------------------- */
+/* --- window
+ * -------------------------------------------------------------------------------------
+ */
 
 static void the_window_ends_exactly_where_it_says(void **state)
 {
@@ -278,7 +288,8 @@ static void a_thousand_permutations_are_accepted_once_each(void **state)
         }
         for (uint32_t i = 0; i < N; i++) {
             assert_int_equal(sl_window_mark(&w, order[i]), SL_WINDOW_NEW);
-            assert_int_equal(sl_window_mark(&w, order[draw(&seed, i + 1)]), SL_WINDOW_SEEN);
+            assert_int_equal(sl_window_mark(&w, order[draw(&seed, i + 1)]),
+                             SL_WINDOW_SEEN);
         }
     }
 }
@@ -309,7 +320,7 @@ static void the_window_agrees_with_a_plain_list(void **state)
     }
 }
 
-/* --- reply cache ---------------------------------------------------------------------------------- */
+/* --- reply cache ------------------------------------------------------------------ */
 
 static struct sl_accept arrive(struct sl_peer *p, uint64_t counter, uint64_t oldest,
                                uint64_t cookie)
@@ -388,7 +399,8 @@ static void a_client_out_of_bounds_is_dropped(void **state)
     assert_int_equal(p.n_entries, SL_AHEAD_MAX + 1);
     assert_int_equal(arrive(&p, SL_AHEAD_MAX + 1, 1, 0).verdict, SL_ACCEPT_EXECUTE);
     assert_int_equal(p.n_entries, SL_AHEAD_MAX + 1);
-    assert_int_equal(arrive(&p, SL_AHEAD_MAX * 4, SL_AHEAD_MAX * 4, 0).verdict, SL_ACCEPT_EXECUTE);
+    assert_int_equal(arrive(&p, SL_AHEAD_MAX * 4, SL_AHEAD_MAX * 4, 0).verdict,
+                     SL_ACCEPT_EXECUTE);
     assert_int_equal(p.n_entries, 1);
     sl_peer_deinit(&p);
 }
@@ -410,7 +422,7 @@ static void the_cache_is_bounded_and_what_fell_out_is_never_executed_twice(void 
     sl_peer_deinit(NULL);
 }
 
-/* --- the client's side ------------------------------------------------------------------------------ */
+/* --- the client's side ------------------------------------------------------------ */
 
 static void a_client_never_runs_more_than_the_limit_ahead(void **state)
 {
@@ -424,7 +436,8 @@ static void a_client_never_runs_more_than_the_limit_ahead(void **state)
         assert_int_equal(oldest, 0);
     }
     assert_int_equal(sl_caller_next(&c, &counter, &oldest), SL_E_LIMIT);
-    assert_true(sl_caller_answered(&c, &(struct sl_envelope){.counter = 0, .other = 300}));
+    assert_true(
+        sl_caller_answered(&c, &(struct sl_envelope){.counter = 0, .other = 300}));
     assert_int_equal(sl_caller_next(&c, &counter, &oldest), SL_E_LIMIT);
     assert_true(sl_caller_answered(&c, &(struct sl_envelope){.counter = 1, .other = 0}));
     assert_int_equal(sl_caller_next(&c, &counter, &oldest), SL_OK);
@@ -470,7 +483,7 @@ static void a_session_ends_after_an_hour_or_its_messages(void **state)
     sl_caller_deinit(&c);
 }
 
-/* --- everything at once ------------------------------------------------------------------------------ */
+/* --- everything at once ----------------------------------------------------------- */
 
 enum { STORM_REQUESTS = 3000, STORM_LINE = 64 };
 
@@ -482,7 +495,7 @@ struct storm_frame {
 struct storm {
     struct sl_caller caller;
     struct sl_peer peer;
-    uint8_t executed[STORM_REQUESTS];  /* how often, of state-changing requests */
+    uint8_t executed[STORM_REQUESTS];    /* how often, of state-changing requests */
     uint8_t used[2][4 * STORM_REQUESTS]; /* nonces by direction */
     struct storm_frame up[STORM_LINE], down[STORM_LINE];
     int n_up, n_down, n_seals, n_resent;
@@ -543,7 +556,8 @@ static void storm_server(struct storm *s, const struct sl_keys *k)
             sl_record_open(k, SL_ENV_REQUEST, f.bytes, f.n, &head, &plain, NULL), SL_OK);
         return;
     }
-    assert_int_equal(sl_record_open(k, SL_ENV_REQUEST, f.bytes, f.n, &head, &plain, NULL), SL_OK);
+    assert_int_equal(sl_record_open(k, SL_ENV_REQUEST, f.bytes, f.n, &head, &plain, NULL),
+                     SL_OK);
     struct sl_accept a = sl_peer_accept(&s->peer, &head, 0);
     const uint8_t *text = f.bytes + SL_ENVELOPE_BYTES;
     bool changes = head.counter % 2 == 0;
@@ -564,19 +578,23 @@ static void storm_client(struct storm *s, const struct sl_keys *k)
     struct storm_frame f = storm_take(s, s->down, &s->n_down);
     struct sl_envelope head;
     size_t plain;
-    assert_int_equal(sl_record_open(k, SL_ENV_RESPONSE, f.bytes, f.n, &head, &plain, NULL), SL_OK);
+    assert_int_equal(
+        sl_record_open(k, SL_ENV_RESPONSE, f.bytes, f.n, &head, &plain, NULL), SL_OK);
     uint64_t said;
     memcpy(&said, f.bytes + SL_ENVELOPE_BYTES, 8);
-    assert_true(said == head.other * 1000003); /* the reply to that request and no other */
+    assert_true(said ==
+                head.other * 1000003); /* the reply to that request and no other */
     sl_caller_answered(&s->caller, &head);
 }
 
 /* Requests are repeated byte for byte while unanswered. */
-static void storm_request(struct storm *s, const struct sl_keys *k, struct storm_frame *kept)
+static void storm_request(struct storm *s, const struct sl_keys *k,
+                          struct storm_frame *kept)
 {
     uint64_t counter, oldest;
     uint32_t n_open = s->caller.n_open;
-    if (n_open > 0 && (n_open > 40 || s->caller.next == STORM_REQUESTS || draw(&s->seed, 3) == 0)) {
+    if (n_open > 0 &&
+        (n_open > 40 || s->caller.next == STORM_REQUESTS || draw(&s->seed, 3) == 0)) {
         storm_send(s, s->up, &s->n_up, &kept[s->caller.open[draw(&s->seed, n_open)]]);
         return;
     }

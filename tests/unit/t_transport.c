@@ -117,7 +117,8 @@ static struct sl_listener *listen_with(struct net *x, const char *url,
     return l;
 }
 
-static struct sl_dialer *dial_with(struct net *x, const char *url, struct sl_dialer_options o)
+static struct sl_dialer *dial_with(struct net *x, const char *url,
+                                   struct sl_dialer_options o)
 {
     struct sl_dialer_events ev = {x, on_link, on_closed};
     struct sl_dialer *d = NULL;
@@ -218,8 +219,8 @@ static void held_requests_make_room_for_others(void **state)
     struct net x;
     net_open(&x);
     x.hold = true;
-    struct sl_dialer *many =
-        dial_with(&x, x.url, (struct sl_dialer_options){.max_frame = MAX_FRAME, .contexts = 500});
+    struct sl_dialer *many = dial_with(
+        &x, x.url, (struct sl_dialer_options){.max_frame = MAX_FRAME, .contexts = 500});
     for (int i = 0; i < 500; i++)
         send_bytes(&x, many, 10, 1, 60000, 0);
     RUN_UNTIL(&x, x.n_held == 500);
@@ -296,7 +297,8 @@ static void the_client_may_start_first_and_survives_a_restart(void **state)
     x.listener = NULL;
     RUN_UNTIL(&x, x.n_closed == 1);
     send_bytes(&x, x.dialer, 10, 7, 200, 0);
-    x.listener = listen_with(&x, x.url, (struct sl_listener_options){.max_frame = MAX_FRAME});
+    x.listener =
+        listen_with(&x, x.url, (struct sl_listener_options){.max_frame = MAX_FRAME});
     RUN_UNTIL(&x, x.n_replies == 1);
     RUN_UNTIL(&x, sl_dialer_up(x.dialer));
     net_close(&x);
@@ -314,14 +316,17 @@ static void a_taken_port_and_bad_addresses_are_one_clear_line(void **state)
     assert_int_equal(sl_listener_open(&x.loop, x.url, &o, &ev, &l, &err), SL_E_IO);
     assert_non_null(strstr(err.msg, "taken"));
     assert_non_null(strstr(err.msg, x.url));
-    assert_int_equal(sl_listener_open(&x.loop, "udp://1.2.3.4:5", &o, &ev, &l, &err), SL_E_INPUT);
-    assert_int_equal(sl_listener_open(&x.loop, "tcp://127.0.0.1:99999", &o, &ev, &l, &err),
+    assert_int_equal(sl_listener_open(&x.loop, "udp://1.2.3.4:5", &o, &ev, &l, &err),
                      SL_E_INPUT);
+    assert_int_equal(
+        sl_listener_open(&x.loop, "tcp://127.0.0.1:99999", &o, &ev, &l, &err),
+        SL_E_INPUT);
     assert_null(l);
     struct sl_dialer_options dopt = {.max_frame = 100};
     struct sl_dialer_events dev = {.ctx = &x};
     struct sl_dialer *d = NULL;
-    assert_int_equal(sl_dialer_open(&x.loop, "tcp://127.0.0.1", &dopt, &dev, &d, &err), SL_E_INPUT);
+    assert_int_equal(sl_dialer_open(&x.loop, "tcp://127.0.0.1", &dopt, &dev, &d, &err),
+                     SL_E_INPUT);
     assert_int_equal(sl_dialer_open(&x.loop, "http:", &dopt, &dev, &d, &err), SL_E_INPUT);
     assert_null(d);
     net_close(&x);
@@ -391,8 +396,8 @@ static void a_listener_survives_garbage_and_resets(void **state)
             continue; /* its greeting, then the end: cut off at once */
         close(fd);
         fd = raw_connect(&x); /* a message without a request id */
-        static const uint8_t naked[18] = {0, 'S', 'P', 0, 0, 0x30, 0, 0, 0, 0,
-                                          0, 0,   0,   0, 0, 2,    1, 2};
+        static const uint8_t naked[18] = {0, 'S', 'P', 0, 0, 0x30, 0, 0, 0,
+                                          0, 0,   0,   0, 0, 0,    2, 1, 2};
         assert_int_equal(send(fd, naked, sizeof(naked), MSG_NOSIGNAL), 18);
         reset(fd);
     }
@@ -492,5 +497,7 @@ int main(void)
         cmocka_unit_test(closing_with_everything_under_way_ends),
         cmocka_unit_test(a_closed_dialer_refuses_requests),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    sl_transport_fini();
+    return failed;
 }
