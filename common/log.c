@@ -1,23 +1,42 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "common/log.h"
 
-#include <errno.h>
+#include <pthread.h>
 #include <stdarg.h>
-#include <stdio.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
-static const struct {
-    const char *name;
-    int journal; /* syslog(3) severity */
-} levels[] = {{"error", 3}, {"warn", 4}, {"info", 6}, {"debug", 7}};
+#define TEXT_MAX 1024
+#define LINE_MAX_BYTES (4 * TEXT_MAX + 64)
 
-void sl_log_init(struct sl_log *log, int fd, enum sl_log_level level)
+struct sl_log {
+    FILE *stream;
+    atomic_int level;
+    bool journal;
+    pthread_mutex_t lock;
+};
+
+struct sl_log *sl_log_new(FILE *stream, enum sl_log_level level)
 {
-    log->fd = fd;
+    struct sl_log *log = calloc(1, sizeof(*log));
+    if (log == NULL)
+        return NULL;
+    log->stream = stream;
     log->journal = getenv("JOURNAL_STREAM") != NULL;
     atomic_init(&log->level, (int)level);
+    pthread_mutex_init(&log->lock, NULL);
+    return log;
+}
+
+void sl_log_free(struct sl_log *log)
+{
+    if (log == NULL)
+        return;
+    pthread_mutex_destroy(&log->lock);
+    free(log);
 }
 
 void sl_log_set_level(struct sl_log *log, enum sl_log_level level)
@@ -25,23 +44,26 @@ void sl_log_set_level(struct sl_log *log, enum sl_log_level level)
     atomic_store(&log->level, (int)level);
 }
 
+/* Prefix of a line; returns its length. */
 static size_t prefix(const struct sl_log *log, enum sl_log_level level, char *out, size_t cap)
 {
+    static const struct {
+        int priority; /* syslog's */
+        const char *name;
+    } levels[] = {{3, "error"}, {4, "warn"}, {6, "info"}, {7, "debug"}};
     if (log->journal)
-        return (size_t)snprintf(out, cap, "<%d>", levels[level].journal);
+        return (size_t)snprintf(out, cap, "<%d>", levels[level].priority);
     struct timespec now;
     struct tm tm;
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &tm);
     size_t n = strftime(out, cap, "%Y-%m-%dT%H:%M:%S", &tm);
-    return n + (size_t)snprintf(out + n, cap - n, ".%03dZ %s ", (int)(now.tv_nsec / 1000000),
+    return n + (size_t)snprintf(out + n, cap - n, ".%03ldZ %s: ", now.tv_nsec / 1000000,
                                 levels[level].name);
 }
 
-/* At most 4 bytes out per byte in. */
 static size_t escape(const char *text, char *out)
 {
-    static const char hex[] = "0123456789abcdef";
     size_t n = 0;
     for (; *text != '\0'; text++) {
         unsigned char c = (unsigned char)*text;
@@ -49,10 +71,7 @@ static size_t escape(const char *text, char *out)
             out[n++] = (char)c;
             continue;
         }
-        out[n++] = '\\';
-        out[n++] = 'x';
-        out[n++] = hex[c >> 4];
-        out[n++] = hex[c & 15];
+        n += (size_t)snprintf(out + n, 5, "\\x%02x", c);
     }
     return n;
 }
@@ -61,16 +80,16 @@ void sl_log(struct sl_log *log, enum sl_log_level level, const char *fmt, ...)
 {
     if (log == NULL || (int)level > atomic_load(&log->level))
         return;
-    char text[SL_LOG_LINE], line[64 + 4 * SL_LOG_LINE];
-    va_list args;
-    va_start(args, fmt);
-    int printed = vsnprintf(text, sizeof(text), fmt, args);
-    va_end(args);
-    if (printed < 0)
-        return;
+    char text[TEXT_MAX], line[LINE_MAX_BYTES];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
     size_t n = prefix(log, level, line, 64);
     n += escape(text, line + n);
     line[n++] = '\n';
-    while (write(log->fd, line, n) < 0 && errno == EINTR)
-        ;
+    pthread_mutex_lock(&log->lock);
+    fwrite(line, 1, n, log->stream); /* nowhere to report a failure to */
+    fflush(log->stream);
+    pthread_mutex_unlock(&log->lock);
 }

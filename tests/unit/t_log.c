@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,34 +15,40 @@ static void control_characters_cannot_forge_a_line(void **state)
 {
     int fd[2];
     char got[256] = {0};
-    struct sl_log log;
     assert_int_equal(pipe(fd), 0);
     setenv("JOURNAL_STREAM", "8:1", 1);
-    sl_log_init(&log, fd[1], SL_LOG_WARN);
-    sl_log(&log, SL_LOG_INFO, "not written");
+    FILE *out = fdopen(fd[1], "w");
+    assert_non_null(out);
+    struct sl_log *log = sl_log_new(out, SL_LOG_WARN);
+    assert_non_null(log);
+    sl_log(log, SL_LOG_INFO, "not written");
     sl_log(NULL, SL_LOG_ERROR, "nor this");
-    sl_log(&log, SL_LOG_WARN, "name %s", "a\n<3>b");
+    sl_log(log, SL_LOG_WARN, "name %s", "a\n<3>b");
+    sl_log_free(log);
+    fclose(out);
     assert_true(read(fd[0], got, sizeof(got) - 1) > 0);
     assert_string_equal(got, "<4>name a\\x0a<3>b\n");
     close(fd[0]);
-    close(fd[1]);
 }
 
 static void a_plain_line_has_time_and_level_and_levels_change(void **state)
 {
     int fd[2];
     char got[256] = {0};
-    struct sl_log log;
     assert_int_equal(pipe(fd), 0);
     unsetenv("JOURNAL_STREAM");
-    sl_log_init(&log, fd[1], SL_LOG_ERROR);
-    sl_log_set_level(&log, SL_LOG_DEBUG);
-    sl_log(&log, SL_LOG_DEBUG, "x %d", 7);
+    FILE *out = fdopen(fd[1], "w");
+    assert_non_null(out);
+    struct sl_log *log = sl_log_new(out, SL_LOG_ERROR);
+    assert_non_null(log);
+    sl_log_set_level(log, SL_LOG_DEBUG);
+    sl_log(log, SL_LOG_DEBUG, "x %d", 7);
+    sl_log_free(log);
+    fclose(out);
     assert_true(read(fd[0], got, sizeof(got) - 1) > 0);
     assert_int_equal(got[10], 'T');
-    assert_string_equal(got + 23, "Z debug x 7\n");
+    assert_string_equal(got + 23, "Z debug: x 7\n");
     close(fd[0]);
-    close(fd[1]);
 }
 
 int main(void)
