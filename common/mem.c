@@ -10,9 +10,10 @@
 
 void *sl_calloc(size_t n, size_t size)
 {
-    if (n == 0 || size == 0)
-        return calloc(1, 1);
-    return calloc(n, size);
+    size_t bytes; /* asked here: address sanitizer's calloc ends the program on overflow */
+    if (!sl_size_mul(n, size, &bytes))
+        return NULL;
+    return bytes == 0 ? calloc(1, 1) : calloc(n, size);
 }
 
 void sl_mem_tune_malloc(void)
