@@ -17,11 +17,13 @@
 struct sl_kept_update {
     uint64_t run_id;
     uint32_t round;
+    struct sl_blob_id plan, model; /* of the task it answers: equal round, equal inputs */
     struct sl_blob_ref blob;
     struct sl_update_meta meta;
 };
 
 struct sl_client_store;
+struct sl_log;
 
 struct sl_client_store_ops {
     /* Replaces the kept update, all or nothing. */
@@ -40,7 +42,21 @@ struct sl_client_store {
     const struct sl_client_store_ops *ops;
 };
 
-enum sl_code sl_client_store_files_open(const char *state_dir, struct sl_client_store **ret,
-                                        struct sl_err *err);
+/* The store in a state directory (made with mode 0700 when it is not there), which is locked against a
+ * second client. log: where damaged content is reported; borrowed, NULL allowed. SL_E_STATE
+ * when the directory can't be used. close() frees it.
+ *
+ * File `update`, little-endian; `update.tmp` is the same while it is written, or an old one
+ * whose pages the next is written to:
+ *
+ *     0   "SLUPDAT1"             64  blob id 16         112 loss_sum f64
+ *     8   header bytes u64       80  blob size u64      120 first_loss f64
+ *     16  run u64                88  weight u64         128 eval samples u64
+ *     24  round u32              96  samples u64        136 eval correct u64
+ *     28  encoding u32           104 steps u32          144 eval loss_sum f64
+ *     32  plan id 16             108 has_eval u32       152 XXH3-128 of bytes 0..151
+ *     48  model id 16                                   168 the update's bytes */
+enum sl_code sl_client_store_files_open(const char *state_dir, struct sl_log *log,
+                                        struct sl_client_store **ret, struct sl_err *err);
 
 #endif
