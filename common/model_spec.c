@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/model_spec.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/mem.h"
+
+static const char *const kind_names[] = {
+    [SL_LAYER_DENSE] = "dense",           [SL_LAYER_CONV2D] = "conv2d",
+    [SL_LAYER_MAXPOOL] = "maxpool",       [SL_LAYER_AVGPOOL] = "avgpool",
+    [SL_LAYER_RELU] = "relu",             [SL_LAYER_GELU_ERF] = "gelu_erf",
+    [SL_LAYER_GELU_TANH] = "gelu_tanh",   [SL_LAYER_FLATTEN] = "flatten",
+    [SL_LAYER_DROPOUT] = "dropout",       [SL_LAYER_LAYERNORM] = "layernorm",
+    [SL_LAYER_GROUPNORM] = "groupnorm",   [SL_LAYER_BATCHNORM] = "batchnorm",
+    [SL_LAYER_MHSA] = "mhsa",             [SL_LAYER_MEAN_TOKENS] = "mean_tokens",
+    [SL_LAYER_RESIDUAL] = "residual",
+};
+
+#define N_KINDS (sizeof(kind_names) / sizeof(kind_names[0]))
+
+const char *sl_layer_kind_name(enum sl_layer_kind kind)
+{
+    return (size_t)kind < N_KINDS ? kind_names[kind] : "unknown";
+}
+
+bool sl_layer_kind_of(const char *name, enum sl_layer_kind *ret)
+{
+    for (size_t i = 0; i < N_KINDS; i++)
+        if (strcmp(kind_names[i], name) == 0) {
+            *ret = (enum sl_layer_kind)i;
+            return true;
+        }
+    return false;
+}
+
+struct sl_layer_spec sl_layer_default(enum sl_layer_kind kind)
+{
+    return (struct sl_layer_spec){.kind = kind,
+                                  .stride = kind == SL_LAYER_CONV2D ? 1 : 0,
+                                  .bias = true,
+                                  .eps = 1e-5f,
+                                  .momentum = 0.1f};
+}
+
+void sl_model_spec_deinit(struct sl_model_spec *m)
+{
+    if (m == NULL)
+        return;
+    free(m->layers);
+    *m = (struct sl_model_spec){0};
+}
+
+enum sl_code sl_model_spec_copy(const struct sl_model_spec *from, struct sl_model_spec *ret,
+                                struct sl_err *err)
+{
+    struct sl_model_spec m = {.layers = sl_calloc(from->n_layers, sizeof(*m.layers)),
+                              .n_layers = from->n_layers};
+    if (m.layers == NULL)
+        return sl_err_set(err, SL_E_NOMEM, "model of %zu layers", from->n_layers);
+    if (from->n_layers > 0)
+        memcpy(m.layers, from->layers, from->n_layers * sizeof(*m.layers));
+    *ret = m;
+    return SL_OK;
+}
+
+enum sl_code sl_model_spec_add(struct sl_model_spec *m, const struct sl_layer_spec *l,
+                               struct sl_err *err)
+{
+    if (m->n_layers >= SL_LAYERS_MAX)
+        return sl_err_set(err, SL_E_LIMIT, "model of more than %d layers", SL_LAYERS_MAX);
+    struct sl_layer_spec *more = realloc(m->layers, (m->n_layers + 1) * sizeof(*more));
+    if (more == NULL)
+        return sl_err_set(err, SL_E_NOMEM, "model of %zu layers", m->n_layers + 1);
+    m->layers = more;
+    m->layers[m->n_layers++] = *l;
+    return SL_OK;
+}
+
+/* --- named models ------------------------------------------------------------------------------ */
+
+/* A row of a model's table; out 0 in the last dense layer = the number of classes. */
+struct row {
+    enum sl_layer_kind kind;
+    const char *name;
+    uint32_t out, kernel, stride, pad, groups;
+    float rate;
+    bool no_bias;
+    uint32_t n_body, n_shortcut;
+};
+
+#define DENSE(name, out) {SL_LAYER_DENSE, name, out, 0, 0, 0, 0, 0, false, 0, 0}
+#define CONV(name, out, kernel, stride, pad)                                             \
+    {SL_LAYER_CONV2D, name, out, kernel, stride, pad, 0, 0, false, 0, 0}
+#define CONV_NO_BIAS(name, out, kernel, stride, pad)                                     \
+    {SL_LAYER_CONV2D, name, out, kernel, stride, pad, 0, 0, true, 0, 0}
+#define MAXPOOL(kernel) {SL_LAYER_MAXPOOL, "", 0, kernel, kernel, 0, 0, 0, false, 0, 0}
+#define GLOBAL_AVGPOOL {SL_LAYER_AVGPOOL, "", 0, 0, 0, 0, 0, 0, false, 0, 0}
+#define NORM(name) {SL_LAYER_GROUPNORM, name, 0, 0, 0, 0, 8, 0, false, 0, 0}
+#define DROPOUT(rate) {SL_LAYER_DROPOUT, "", 0, 0, 0, 0, 0, rate, false, 0, 0}
+#define RELU {SL_LAYER_RELU, "", 0, 0, 0, 0, 0, 0, false, 0, 0}
+#define FLATTEN {SL_LAYER_FLATTEN, "", 0, 0, 0, 0, 0, 0, false, 0, 0}
+#define RESIDUAL(n_body, n_shortcut)                                                     \
+    {SL_LAYER_RESIDUAL, "", 0, 0, 0, 0, 0, 0, false, n_body, n_shortcut}
+
+static const struct row tiny[] = {FLATTEN, DENSE("fc1", 0)};
+
+static const struct row mlp[] = {FLATTEN, DENSE("fc1", 200), RELU, DENSE("fc2", 200), RELU,
+                                 DENSE("fc3", 0)};
+
+static const struct row lenet[] = {
+    CONV("conv1", 6, 5, 1, 2),  RELU, MAXPOOL(2), CONV("conv2", 16, 5, 1, 0), RELU, MAXPOOL(2),
+    FLATTEN, DENSE("fc1", 120), RELU, DENSE("fc2", 84), RELU, DENSE("fc3", 0)};
+
+static const struct row cnn[] = {
+    CONV("conv1", 32, 5, 1, 2), RELU, MAXPOOL(2), CONV("conv2", 64, 5, 1, 2), RELU, MAXPOOL(2),
+    FLATTEN, DENSE("fc1", 512), RELU, DENSE("fc2", 0)};
+
+static const struct row pfl_cnn[] = {
+    CONV("conv1", 32, 3, 1, 0), RELU, CONV("conv2", 64, 3, 1, 0), RELU, MAXPOOL(2),
+    DROPOUT(0.25f), FLATTEN, DENSE("fc1", 128), RELU, DROPOUT(0.5f), DENSE("fc2", 0)};
+
+static const struct row resnet8[] = {
+    CONV_NO_BIAS("conv1", 16, 3, 1, 1), NORM("norm1"), RELU,
+    RESIDUAL(5, 0),
+    CONV_NO_BIAS("stage1.conv1", 16, 3, 1, 1), NORM("stage1.norm1"), RELU,
+    CONV_NO_BIAS("stage1.conv2", 16, 3, 1, 1), NORM("stage1.norm2"),
+    RELU,
+    RESIDUAL(5, 2),
+    CONV_NO_BIAS("stage2.conv1", 32, 3, 2, 1), NORM("stage2.norm1"), RELU,
+    CONV_NO_BIAS("stage2.conv2", 32, 3, 1, 1), NORM("stage2.norm2"),
+    CONV_NO_BIAS("stage2.proj", 32, 1, 2, 0), NORM("stage2.norm3"),
+    RELU,
+    RESIDUAL(5, 2),
+    CONV_NO_BIAS("stage3.conv1", 64, 3, 2, 1), NORM("stage3.norm1"), RELU,
+    CONV_NO_BIAS("stage3.conv2", 64, 3, 1, 1), NORM("stage3.norm2"),
+    CONV_NO_BIAS("stage3.proj", 64, 1, 2, 0), NORM("stage3.norm3"),
+    RELU,
+    GLOBAL_AVGPOOL, DENSE("fc", 0)};
+
+static const struct {
+    const char *name;
+    const struct row *rows;
+    size_t n_rows;
+} models[] = {
+#define MODEL(name, rows) {name, rows, sizeof(rows) / sizeof(rows[0])}
+    MODEL("tiny", tiny),       MODEL("mlp", mlp),         MODEL("lenet", lenet),
+    MODEL("cnn", cnn),         MODEL("pfl-cnn", pfl_cnn), MODEL("resnet8", resnet8),
+};
+
+#define N_MODELS (sizeof(models) / sizeof(models[0]))
+
+static enum sl_code add_row(const struct row *r, uint32_t n_classes, struct sl_model_spec *m,
+                            struct sl_err *err)
+{
+    struct sl_layer_spec l = sl_layer_default(r->kind);
+    strcpy(l.name, r->name);
+    l.out = r->kind == SL_LAYER_DENSE && r->out == 0 ? n_classes : r->out;
+    l.kernel = r->kernel;
+    l.stride = r->stride;
+    l.pad = r->pad;
+    l.groups = r->groups;
+    l.rate = r->rate;
+    l.bias = !r->no_bias;
+    l.n_body = r->n_body;
+    l.n_shortcut = r->n_shortcut;
+    return sl_model_spec_add(m, &l, err);
+}
+
+enum sl_code sl_model_spec_named(const char *name, uint32_t n_classes,
+                                 struct sl_model_spec *ret, struct sl_err *err)
+{
+    for (size_t i = 0; i < N_MODELS; i++) {
+        if (strcmp(models[i].name, name) != 0)
+            continue;
+        struct sl_model_spec m = {0};
+        for (size_t j = 0; j < models[i].n_rows; j++) {
+            enum sl_code rc = add_row(&models[i].rows[j], n_classes, &m, err);
+            if (rc != SL_OK) {
+                sl_model_spec_deinit(&m);
+                return rc;
+            }
+        }
+        *ret = m;
+        return SL_OK;
+    }
+    return sl_err_set(err, SL_E_NOTFOUND,
+                      "model \"%.40s\" is unknown (tiny, mlp, lenet, cnn, pfl-cnn, resnet8 allowed)",
+                      name);
+}
