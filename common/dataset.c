@@ -12,7 +12,7 @@
 #define BYTE_VALUES 256
 
 static const struct sl_dataset_ops *const kinds[] = {
-    &sl_dataset_fashion_mnist, &sl_dataset_idx, &sl_dataset_cifar10,
+    &sl_dataset_fashion_mnist, &sl_dataset_idx,       &sl_dataset_cifar10,
     &sl_dataset_csv,           &sl_dataset_synthetic,
 };
 
@@ -77,8 +77,8 @@ enum sl_code sl_dataset_subset(const struct sl_dataset_source *src, const uint32
                                size_t n, struct sl_dataset *ret, struct sl_err *err)
 {
     if (n == 0)
-        return sl_err_set(err, SL_E_RANGE, "dataset \"%s\": no samples asked for (1 or more)",
-                          src->kind);
+        return sl_err_set(err, SL_E_RANGE,
+                          "dataset \"%s\": no samples asked for (1 or more)", src->kind);
     for (size_t i = 1; i < n; i++)
         if (index[i] <= index[i - 1])
             return sl_err_set(err, SL_E_RANGE,
@@ -168,14 +168,15 @@ static enum sl_code check_shape(const struct sl_dataset *d, bool bytes, const ch
     return SL_OK;
 }
 
-enum sl_code sl_dataset_allocate(struct sl_dataset *d, size_t n, bool bytes, const char *where,
-                                 struct sl_err *err)
+enum sl_code sl_dataset_allocate(struct sl_dataset *d, size_t n, bool bytes,
+                                 const char *where, struct sl_err *err)
 {
     enum sl_code rc = check_shape(d, bytes, where, err);
     if (rc != SL_OK)
         return rc;
     size_t one = sl_dataset_values(d) * (bytes ? 1 : sizeof(float)), all;
-    if (n > SL_DATASET_SAMPLES_MAX || !sl_size_mul(n, one, &all) || all > SL_DATASET_BYTES_MAX)
+    if (n > SL_DATASET_SAMPLES_MAX || !sl_size_mul(n, one, &all) ||
+        all > SL_DATASET_BYTES_MAX)
         return sl_err_set(err, SL_E_LIMIT,
                           "%s: %zu samples of %zu bytes (at most %zu samples, %zu bytes)",
                           where, n, one, SL_DATASET_SAMPLES_MAX, SL_DATASET_BYTES_MAX);
@@ -187,10 +188,10 @@ enum sl_code sl_dataset_allocate(struct sl_dataset *d, size_t n, bool bytes, con
     } else {
         d->features = sl_calloc(n, one);
     }
-    if (d->labels == NULL || (bytes ? d->pixels == NULL || d->lut == NULL
-                                    : d->features == NULL))
-        return sl_err_set(err, SL_E_NOMEM, "%s: no memory for %zu samples of %zu bytes", where,
-                          n, one);
+    if (d->labels == NULL ||
+        (bytes ? d->pixels == NULL || d->lut == NULL : d->features == NULL))
+        return sl_err_set(err, SL_E_NOMEM, "%s: no memory for %zu samples of %zu bytes",
+                          where, n, one);
     return SL_OK;
 }
 
@@ -207,14 +208,14 @@ enum sl_code sl_dataset_classes(const struct sl_dataset_source *src, const char 
 {
     uint32_t allowed = src->n_classes > 0 ? src->n_classes : SL_DATASET_CLASSES_MAX;
     if (largest_label >= (int64_t)allowed)
-        return sl_err_set(err, SL_E_RANGE, "%s: label %" PRId64 " (0 to %" PRIu32 ")", where,
-                          largest_label, allowed - 1);
+        return sl_err_set(err, SL_E_RANGE, "%s: label %" PRId64 " (0 to %" PRIu32 ")",
+                          where, largest_label, allowed - 1);
     *ret = src->n_classes > 0 ? src->n_classes : (uint32_t)(largest_label + 1);
     return SL_OK;
 }
 
-enum sl_code sl_dataset_keep(struct sl_dataset *d, const struct sl_rows *rows, const char *where,
-                             struct sl_err *err)
+enum sl_code sl_dataset_keep(struct sl_dataset *d, const struct sl_rows *rows,
+                             const char *where, struct sl_err *err)
 {
     size_t left = sl_rows_after_limit(rows, d->n);
     enum sl_code rc = sl_rows_check(rows, left, where, err);
@@ -251,9 +252,9 @@ enum sl_code sl_dataset_finite(const struct sl_dataset *d, const char *where,
     size_t values = sl_dataset_values(d);
     for (size_t i = 0; d->features != NULL && i < d->n * values; i++)
         if (!isfinite(d->features[i]))
-            return sl_err_set(err, SL_E_INPUT,
-                              "%s: sample %zu, value %zu is %s (finite numbers are allowed)",
-                              where, i / values, i % values,
-                              isnan(d->features[i]) ? "NaN" : "infinite");
+            return sl_err_set(
+                err, SL_E_INPUT,
+                "%s: sample %zu, value %zu is %s (finite numbers are allowed)", where,
+                i / values, i % values, isnan(d->features[i]) ? "NaN" : "infinite");
     return SL_OK;
 }

@@ -35,16 +35,15 @@ enum sl_dataset_split { SL_SPLIT_TRAIN, SL_SPLIT_TEST };
 
 /* What to load. Strings are borrowed for the call.
  * kind           path                                   files
- * fashion-mnist  folder; "" = $FMNIST_DIR, else the     {train,t10k}-{images-idx3,labels-idx1}-ubyte
- *                Debian package's                       with or without .gz
+ * fashion-mnist  folder; "" = $FMNIST_DIR, else the     {train,t10k}-{images-idx3,
+ *                Debian package's                       labels-idx1}-ubyte, .gz or plain
  * idx            folder                                 the same names
  * cifar10        folder                                 data_batch_1..5.bin, test_batch.bin
  * csv            folder with train.csv and test.csv, or one file: then the hash of a row's number
  *                says whether it is a test sample; about a fifth are
- * npz            folder with train.npz and test.npz (x, y), or one file (x_train, y_train,
- *                x_test, y_test)
- * synthetic      options "key=value,..." of channels, height, width, classes, train, test, seed,
- *                noise_percent; "" = 1 x 28 x 28, 10 classes, 600 and 200 samples, seed 1, 10 % */
+ * synthetic      options "key=value,..." of channels, height, width, classes, train, test,
+ *                seed, noise_percent; "" = 1 x 28 x 28, 10 classes, 600 and 200 samples,
+ *                seed 1, 10 % */
 struct sl_dataset_source {
     const char *kind;
     const char *path;

@@ -43,10 +43,12 @@ static enum sl_code reader_init(struct reader *r, const struct sl_rows *rows,
     return rc;
 }
 
-static enum sl_code resize(struct reader *r, size_t n, const char *where, struct sl_err *err)
+static enum sl_code resize(struct reader *r, size_t n, const char *where,
+                           struct sl_err *err)
 {
     if (n > SAMPLES_MAX)
-        return sl_err_set(err, SL_E_LIMIT, "%s: more than %d samples", where, SAMPLES_MAX);
+        return sl_err_set(err, SL_E_LIMIT, "%s: more than %d samples", where,
+                          SAMPLES_MAX);
     void *pixels = realloc(r->d.pixels, n * PIXELS);
     if (pixels != NULL)
         r->d.pixels = pixels;
@@ -99,7 +101,8 @@ static enum sl_code take_record(struct reader *r, const uint8_t record[RECORD],
     return SL_OK;
 }
 
-static enum sl_code read_records(struct reader *r, struct sl_stream *s, struct sl_err *err)
+static enum sl_code read_records(struct reader *r, struct sl_stream *s,
+                                 struct sl_err *err)
 {
     uint8_t record[RECORD];
     while (!done(r)) {
@@ -171,11 +174,13 @@ static enum sl_code read_file(struct reader *r, const char *folder, const char *
     return rc;
 }
 
-static enum sl_code cifar_load(const struct sl_dataset_source *src, const struct sl_rows *rows,
-                               struct sl_dataset *ret, struct sl_err *err)
+static enum sl_code cifar_load(const struct sl_dataset_source *src,
+                               const struct sl_rows *rows, struct sl_dataset *ret,
+                               struct sl_err *err)
 {
     if (src->path == NULL || src->path[0] == '\0')
-        return sl_err_set(err, SL_E_INPUT, "dataset \"cifar10\": data.path is empty (a folder)");
+        return sl_err_set(err, SL_E_INPUT,
+                          "dataset \"cifar10\": data.path is empty (a folder)");
     struct reader r;
     enum sl_code rc = reader_init(&r, rows, src->n_classes, src->path, err);
     if (rc == SL_OK && src->split == SL_SPLIT_TEST)

@@ -20,7 +20,7 @@
 #define COLUMNS_MAX 65536
 #define NUMBER_BYTES_MAX 64
 #define PATH_BYTES 1280
-#define TEST_SHARE 5 /* of one file, a row in five is a test sample */
+#define TEST_SHARE 5                   /* of one file, a row in five is a test sample */
 #define SPLIT_SEED 0x7374617273706c74u /* constant, so that a file always splits alike */
 
 struct cursor {
@@ -155,8 +155,9 @@ static enum sl_code measure(struct cursor *c, size_t *ret_rows, size_t *ret_colu
                               c->where, scan.line, line.n, LINE_BYTES_MAX);
         size_t found = count_fields(line);
         if (found != columns)
-            return sl_err_set(err, SL_E_INPUT, "%s:%zu: %zu columns (%zu as in the first line)",
-                              c->where, scan.line, found, columns);
+            return sl_err_set(err, SL_E_INPUT,
+                              "%s:%zu: %zu columns (%zu as in the first line)", c->where,
+                              scan.line, found, columns);
         rows++;
     }
     if (rows == 0)
@@ -175,8 +176,9 @@ static void quote(struct span f, char ret[24])
     strcpy(ret + n, f.n > n ? "..." : "");
 }
 
-static enum sl_code read_row(const struct cursor *c, struct span line, size_t label_column,
-                             float *to, int32_t *label, struct sl_err *err)
+static enum sl_code read_row(const struct cursor *c, struct span line,
+                             size_t label_column, float *to, int32_t *label,
+                             struct sl_err *err)
 {
     struct span f;
     char text[24];
@@ -185,15 +187,15 @@ static enum sl_code read_row(const struct cursor *c, struct span line, size_t la
             if (read_label(f, label))
                 continue;
             quote(f, text);
-            return sl_err_set(err, SL_E_INPUT,
-                              "%s:%zu: column %zu: label \"%s\" (integers 0 to %d)", c->where,
-                              c->line, column + 1, text, SL_DATASET_CLASSES_MAX - 1);
+            return sl_err_set(
+                err, SL_E_INPUT, "%s:%zu: column %zu: label \"%s\" (integers 0 to %d)",
+                c->where, c->line, column + 1, text, SL_DATASET_CLASSES_MAX - 1);
         }
         if (!read_number(f, to++)) {
             quote(f, text);
             return sl_err_set(err, SL_E_INPUT,
-                              "%s:%zu: column %zu: \"%s\" (finite decimal numbers)", c->where,
-                              c->line, column + 1, text);
+                              "%s:%zu: column %zu: \"%s\" (finite decimal numbers)",
+                              c->where, c->line, column + 1, text);
         }
     }
     return SL_OK;
@@ -259,18 +261,20 @@ static enum sl_code keep_split(struct sl_dataset *d, enum sl_dataset_split split
     }
     enum sl_code rc = SL_OK;
     if (rows.n == 0)
-        rc = sl_err_set(err, SL_E_INPUT,
-                        "%s: none of its %zu rows falls to the %s set (use more rows, or a "
-                        "folder with train.csv and test.csv)",
-                        path, d->n, split == SL_SPLIT_TEST ? "test" : "training");
+        rc = sl_err_set(
+            err, SL_E_INPUT,
+            "%s: none of its %zu rows falls to the %s set (use more rows, or a "
+            "folder with train.csv and test.csv)",
+            path, d->n, split == SL_SPLIT_TEST ? "test" : "training");
     if (rc == SL_OK)
         rc = sl_dataset_keep(d, &rows, path, err);
     free(index);
     return rc;
 }
 
-static enum sl_code csv_load(const struct sl_dataset_source *src, const struct sl_rows *rows,
-                             struct sl_dataset *ret, struct sl_err *err)
+static enum sl_code csv_load(const struct sl_dataset_source *src,
+                             const struct sl_rows *rows, struct sl_dataset *ret,
+                             struct sl_err *err)
 {
     if (src->path == NULL || src->path[0] == '\0')
         return sl_err_set(err, SL_E_INPUT,
@@ -285,7 +289,8 @@ static enum sl_code csv_load(const struct sl_dataset_source *src, const struct s
                           PATH_BYTES - 1);
     enum sl_code rc = parse_file(path, src->label_first, ret, err);
     if (rc == SL_OK)
-        rc = sl_dataset_classes(src, path, (int64_t)ret->n_classes - 1, &ret->n_classes, err);
+        rc = sl_dataset_classes(src, path, (int64_t)ret->n_classes - 1, &ret->n_classes,
+                                err);
     if (rc == SL_OK && !folder)
         rc = keep_split(ret, src->split, path, err);
     if (rc == SL_OK)

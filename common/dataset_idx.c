@@ -51,15 +51,16 @@ static enum sl_code read_header(struct sl_stream *s, unsigned min_dims, unsigned
         return sl_err_set(err, SL_E_INPUT,
                           "%s: magic number 0x%08" PRIx32
                           " (0x%08x to 0x%08x, unsigned bytes, allowed)",
-                          s->where, magic, IDX_BYTE_TYPE + min_dims, IDX_BYTE_TYPE + max_dims);
+                          s->where, magic, IDX_BYTE_TYPE + min_dims,
+                          IDX_BYTE_TYPE + max_dims);
     for (unsigned i = 0; i < h.n_dims; i++) {
         rc = read_u32(s, "the dimensions", &h.dim[i], err);
         if (rc != SL_OK)
             return rc;
     }
     if (h.dim[0] > SL_DATASET_SAMPLES_MAX)
-        return sl_err_set(err, SL_E_LIMIT, "%s: %" PRIu32 " samples (at most %zu)", s->where,
-                          h.dim[0], SL_DATASET_SAMPLES_MAX);
+        return sl_err_set(err, SL_E_LIMIT, "%s: %" PRIu32 " samples (at most %zu)",
+                          s->where, h.dim[0], SL_DATASET_SAMPLES_MAX);
     *ret = h;
     return SL_OK;
 }
@@ -192,7 +193,8 @@ enum sl_code sl_idx_parse(const struct sl_idx_input *in, const struct sl_rows *r
     enum sl_code rc =
         sl_stream_open_memory(in->images_where, in->images, in->n_images, &p.images, err);
     if (rc == SL_OK)
-        rc = sl_stream_open_memory(in->labels_where, in->labels, in->n_labels, &p.labels, err);
+        rc = sl_stream_open_memory(in->labels_where, in->labels, in->n_labels, &p.labels,
+                                   err);
     if (rc == SL_OK)
         rc = parse_pair(&p, &any, rows, &d, err);
     close_pair(&p);
@@ -232,7 +234,8 @@ static enum sl_code load_folder(const char *folder, const struct sl_dataset_sour
                                 struct sl_err *err)
 {
     char images[PATH_BYTES], labels[PATH_BYTES];
-    enum sl_code rc = find_file(folder, split_name(src), "images-idx3-ubyte", images, err);
+    enum sl_code rc =
+        find_file(folder, split_name(src), "images-idx3-ubyte", images, err);
     if (rc == SL_OK)
         rc = find_file(folder, split_name(src), "labels-idx1-ubyte", labels, err);
     if (rc != SL_OK)
@@ -247,7 +250,8 @@ static enum sl_code load_folder(const char *folder, const struct sl_dataset_sour
     return rc;
 }
 
-static enum sl_code labels_of_folder(const char *folder, const struct sl_dataset_source *src,
+static enum sl_code labels_of_folder(const char *folder,
+                                     const struct sl_dataset_source *src,
                                      int32_t **ret_labels, size_t *ret_n,
                                      uint32_t *ret_n_classes, struct sl_err *err)
 {
@@ -278,13 +282,14 @@ static enum sl_code labels_of_folder(const char *folder, const struct sl_dataset
 static enum sl_code need_path(const struct sl_dataset_source *src, struct sl_err *err)
 {
     if (src->path == NULL || src->path[0] == '\0')
-        return sl_err_set(err, SL_E_INPUT, "dataset \"%s\": data.path is empty (a folder)",
-                          src->kind);
+        return sl_err_set(err, SL_E_INPUT,
+                          "dataset \"%s\": data.path is empty (a folder)", src->kind);
     return SL_OK;
 }
 
-static enum sl_code idx_load(const struct sl_dataset_source *src, const struct sl_rows *rows,
-                             struct sl_dataset *ret, struct sl_err *err)
+static enum sl_code idx_load(const struct sl_dataset_source *src,
+                             const struct sl_rows *rows, struct sl_dataset *ret,
+                             struct sl_err *err)
 {
     enum sl_code rc = need_path(src, err);
     if (rc == SL_OK)
@@ -330,11 +335,13 @@ static enum sl_code fashion_load(const struct sl_dataset_source *src,
     return rc;
 }
 
-static enum sl_code fashion_labels(const struct sl_dataset_source *src, int32_t **ret_labels,
-                                   size_t *ret_n, uint32_t *ret_n_classes, struct sl_err *err)
+static enum sl_code fashion_labels(const struct sl_dataset_source *src,
+                                   int32_t **ret_labels, size_t *ret_n,
+                                   uint32_t *ret_n_classes, struct sl_err *err)
 {
     const struct sl_dataset_source s = with_ten_classes(src);
-    return labels_of_folder(fashion_folder(src), &s, ret_labels, ret_n, ret_n_classes, err);
+    return labels_of_folder(fashion_folder(src), &s, ret_labels, ret_n, ret_n_classes,
+                            err);
 }
 
 const struct sl_dataset_ops sl_dataset_idx = {"idx", idx_load, idx_labels};

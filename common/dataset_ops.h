@@ -25,7 +25,7 @@ struct sl_dataset_ops {
 };
 
 extern const struct sl_dataset_ops sl_dataset_fashion_mnist, sl_dataset_idx, sl_dataset_cifar10,
-    sl_dataset_csv, sl_dataset_npz, sl_dataset_synthetic;
+    sl_dataset_csv, sl_dataset_synthetic;
 
 /* Samples of a file of n_file that the limit leaves. */
 static inline size_t sl_rows_after_limit(const struct sl_rows *rows, size_t n_file)

@@ -65,7 +65,8 @@ enum sl_code sl_stream_open_memory(const char *where, const uint8_t *bytes, size
     return rc;
 }
 
-enum sl_code sl_stream_open_file(const char *path, struct sl_stream *ret, struct sl_err *err)
+enum sl_code sl_stream_open_file(const char *path, struct sl_stream *ret,
+                                 struct sl_err *err)
 {
     struct sl_stream s = {.where = path};
     s.fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -125,8 +126,8 @@ static enum sl_code read_plain(struct sl_stream *s, uint8_t *to, size_t n, size_
 }
 
 /* One call of inflate into to[0..n-1]; *ret_n says what came out. */
-static enum sl_code inflate_some(struct sl_stream *s, uint8_t *to, size_t n, size_t *ret_n,
-                                 struct sl_err *err)
+static enum sl_code inflate_some(struct sl_stream *s, uint8_t *to, size_t n,
+                                 size_t *ret_n, struct sl_err *err)
 {
     z_stream *z = s->inflate;
     z->next_in = (uint8_t *)(uintptr_t)s->next;
@@ -201,7 +202,8 @@ enum sl_code sl_stream_can_hold(const struct sl_stream *s, uint64_t n, const cha
 {
     if (n > s->most)
         return sl_err_set(err, SL_E_INPUT,
-                          "%s: truncated at %s: %" PRIu64 " bytes announced, room for %" PRIu64,
+                          "%s: truncated at %s: %" PRIu64
+                          " bytes announced, room for %" PRIu64,
                           s->where, what, n, s->most);
     return SL_OK;
 }

@@ -65,24 +65,33 @@ static enum sl_code read_option(const char *text, size_t n, struct options *o,
     size_t key = equals != NULL ? (size_t)(equals - text) : n;
     const struct option_row *row = find_option(text, key);
     if (row == NULL)
-        return sl_err_set(err, SL_E_INPUT,
-                          "dataset \"synthetic\": option \"%.*s\" (channels, height, width, "
-                          "classes, train, test, seed, noise_percent)",
-                          (int)(key < 40 ? key : 40), text);
+        return sl_err_set(
+            err, SL_E_INPUT,
+            "dataset \"synthetic\": option \"%.*s\" (channels, height, width, "
+            "classes, train, test, seed, noise_percent)",
+            (int)(key < 40 ? key : 40), text);
     uint64_t v;
     if (equals == NULL || !read_integer(equals + 1, n - key - 1, &v) || v < row->min ||
         v > row->max)
         return sl_err_set(err, SL_E_RANGE,
-                          "dataset \"synthetic\": %s (integers %" PRIu64 " to %" PRIu64 ")",
+                          "dataset \"synthetic\": %s (integers %" PRIu64 " to %" PRIu64
+                          ")",
                           row->key, row->min, row->max);
     memcpy((char *)o + row->offset, &v, sizeof(v));
     return SL_OK;
 }
 
-static enum sl_code read_options(const char *text, struct options *ret, struct sl_err *err)
+static enum sl_code read_options(const char *text, struct options *ret,
+                                 struct sl_err *err)
 {
-    struct options o = {.channels = 1, .height = 28, .width = 28, .classes = 10, .train = 600,
-                        .test = 200, .seed = 1, .noise_percent = 10};
+    struct options o = {.channels = 1,
+                        .height = 28,
+                        .width = 28,
+                        .classes = 10,
+                        .train = 600,
+                        .test = 200,
+                        .seed = 1,
+                        .noise_percent = 10};
     while (text != NULL && *text != '\0') {
         size_t n = strcspn(text, ",");
         enum sl_code rc = read_option(text, n, &o, err);
@@ -103,12 +112,15 @@ struct blob {
 static struct blob class_blob(const struct options *o, uint32_t label, uint32_t channel)
 {
     struct sl_rng r;
-    sl_rng_init(&r, &(struct sl_rng_id){.seed = o->seed, .purpose = SL_RNG_TEST,
-                                        .client = label, .tensor = channel + 1});
+    sl_rng_init(&r, &(struct sl_rng_id){.seed = o->seed,
+                                        .purpose = SL_RNG_TEST,
+                                        .client = label,
+                                        .tensor = channel + 1});
     return (struct blob){
         .y = sl_rng_f64(&r) * (double)(o->height - 1),
         .x = sl_rng_f64(&r) * (double)(o->width - 1),
-        .radius = 0.5 + 0.15 * (double)(o->height + o->width) * (0.5 + sl_rng_f64(&r)) / 2,
+        .radius =
+            0.5 + 0.15 * (double)(o->height + o->width) * (0.5 + sl_rng_f64(&r)) / 2,
         .strength = 0.5 + 0.5 * sl_rng_f64(&r),
     };
 }
@@ -129,12 +141,13 @@ static void draw_plane(const struct options *o, const struct blob *b, struct sl_
     }
 }
 
-static void draw_sample(const struct options *o, enum sl_dataset_split split, uint64_t sample,
-                        struct sl_dataset *d, size_t at)
+static void draw_sample(const struct options *o, enum sl_dataset_split split,
+                        uint64_t sample, struct sl_dataset *d, size_t at)
 {
     uint32_t label = (uint32_t)(sample % o->classes);
     struct sl_rng r;
-    sl_rng_init(&r, &(struct sl_rng_id){.seed = o->seed, .purpose = SL_RNG_TEST,
+    sl_rng_init(&r, &(struct sl_rng_id){.seed = o->seed,
+                                        .purpose = SL_RNG_TEST,
                                         .client = (uint32_t)sample,
                                         .round = split == SL_SPLIT_TRAIN ? 1 : 2});
     d->labels[at] = (int32_t)label;

@@ -24,8 +24,8 @@ struct file_kind {
 static const struct file_kind kinds[] = {
     [SL_INDEX_PARTITION] = {"client", "sample", SL_CLIENTS_MAX - 1,
                             (uint32_t)SL_DATASET_SAMPLES_MAX - 1, true, false},
-    [SL_INDEX_SELECTION] = {"round", "client", SL_ROUNDS_MAX - 1, SL_CLIENTS_MAX - 1, false,
-                            false},
+    [SL_INDEX_SELECTION] = {"round", "client", SL_ROUNDS_MAX - 1, SL_CLIENTS_MAX - 1,
+                            false, false},
     [SL_INDEX_STEPS] = {"client", "steps", SL_CLIENTS_MAX - 1, SL_STEPS_MAX, false, true},
 };
 
@@ -97,8 +97,9 @@ static enum sl_code bad_number(const struct parser *p, const char *name, uint32_
         n++;
     }
     text[n] = '\0';
-    return sl_err_set(err, SL_E_INPUT, "%s:%zu: %s \"%s\" (whole numbers 0 to %" PRIu32 ")",
-                      p->where, p->line, name, text, max);
+    return sl_err_set(err, SL_E_INPUT,
+                      "%s:%zu: %s \"%s\" (whole numbers 0 to %" PRIu32 ")", p->where,
+                      p->line, name, text, max);
 }
 
 /* The next number of the line, which is not used up. */
@@ -137,7 +138,8 @@ static enum sl_code take_values(struct parser *p, struct row *row, struct sl_err
     row->first = p->n_values;
     while (!line_is_used_up(p)) {
         uint32_t v;
-        enum sl_code rc = take_number(p, p->kind->value_name, p->kind->value_max, &v, err);
+        enum sl_code rc =
+            take_number(p, p->kind->value_name, p->kind->value_max, &v, err);
         void *array = p->value;
         if (rc == SL_OK)
             rc = grow(p, &array, p->n_values, &p->values_capacity, sizeof(v), err);
@@ -160,12 +162,13 @@ static enum sl_code check_count(const struct parser *p, const struct row *row,
                           " (as many as the count)",
                           p->where, p->line, row->n, name, announced);
     if (row->n == 0)
-        return sl_err_set(err, SL_E_INPUT, "%s:%zu: no %s number after %s %" PRIu32
-                          " (1 or more)", p->where, p->line, name, p->kind->id_name, row->id);
+        return sl_err_set(err, SL_E_INPUT,
+                          "%s:%zu: no %s number after %s %" PRIu32 " (1 or more)",
+                          p->where, p->line, name, p->kind->id_name, row->id);
     if (p->kind->single && row->n > 1)
-        return sl_err_set(err, SL_E_INPUT, "%s:%zu: %zu numbers after %s %" PRIu32
-                          " (exactly 1)", p->where, p->line, row->n, p->kind->id_name,
-                          row->id);
+        return sl_err_set(err, SL_E_INPUT,
+                          "%s:%zu: %zu numbers after %s %" PRIu32 " (exactly 1)",
+                          p->where, p->line, row->n, p->kind->id_name, row->id);
     return SL_OK;
 }
 
@@ -176,8 +179,10 @@ static enum sl_code take_row(struct parser *p, struct sl_err *err)
     enum sl_code rc = take_number(p, p->kind->id_name, p->kind->id_max, &row.id, err);
     if (rc == SL_OK && p->kind->counted) {
         if (line_is_used_up(p))
-            return sl_err_set(err, SL_E_INPUT, "%s:%zu: no count after client %" PRIu32
-                              " (CLIENT N IDX...)", p->where, p->line, row.id);
+            return sl_err_set(err, SL_E_INPUT,
+                              "%s:%zu: no count after client %" PRIu32
+                              " (CLIENT N IDX...)",
+                              p->where, p->line, row.id);
         rc = take_number(p, "count", (uint32_t)SL_DATASET_SAMPLES_MAX, &announced, err);
     }
     if (rc == SL_OK)
@@ -218,13 +223,14 @@ static enum sl_code check_row_repeats(const struct parser *p, const struct row *
     qsort(scratch, row->n, sizeof(*scratch), by_value);
     for (size_t i = 1; i < row->n; i++)
         if (scratch[i] == scratch[i - 1])
-            return sl_err_set(err, SL_E_INPUT, "%s:%zu: %s %" PRIu32 " twice (once)", p->where,
-                              row->line, p->kind->value_name, scratch[i]);
+            return sl_err_set(err, SL_E_INPUT, "%s:%zu: %s %" PRIu32 " twice (once)",
+                              p->where, row->line, p->kind->value_name, scratch[i]);
     return SL_OK;
 }
 
 /* Sorts the rows and moves them into a table. */
-static enum sl_code build_table(struct parser *p, struct sl_index_table *t, struct sl_err *err)
+static enum sl_code build_table(struct parser *p, struct sl_index_table *t,
+                                struct sl_err *err)
 {
     t->id = sl_calloc(p->n_rows, sizeof(*t->id));
     t->offset = sl_calloc(p->n_rows + 1, sizeof(*t->offset));
@@ -236,13 +242,15 @@ static enum sl_code build_table(struct parser *p, struct sl_index_table *t, stru
     for (size_t i = 0; i < p->n_rows; i++) {
         const struct row *row = &p->rows[i];
         if (i > 0 && row[-1].id == row->id)
-            return sl_err_set(err, SL_E_INPUT, "%s:%zu: %s %" PRIu32
-                              " has a row in line %zu already (one row each)", p->where,
-                              row->line, p->kind->id_name, row->id, row[-1].line);
+            return sl_err_set(
+                err, SL_E_INPUT,
+                "%s:%zu: %s %" PRIu32 " has a row in line %zu already (one row each)",
+                p->where, row->line, p->kind->id_name, row->id, row[-1].line);
         enum sl_code rc = check_row_repeats(p, row, t->value + t->offset[i], err);
         if (rc != SL_OK)
             return rc;
-        memcpy(t->value + t->offset[i], p->value + row->first, row->n * sizeof(*t->value));
+        memcpy(t->value + t->offset[i], p->value + row->first,
+               row->n * sizeof(*t->value));
         t->id[i] = row->id;
         t->offset[i + 1] = t->offset[i] + row->n;
     }
@@ -294,7 +302,8 @@ enum sl_code sl_index_load(enum sl_index_file kind, const char *path,
     return rc;
 }
 
-char *sl_index_format(enum sl_index_file kind, const struct sl_index_table *t, size_t *ret_n)
+char *sl_index_format(enum sl_index_file kind, const struct sl_index_table *t,
+                      size_t *ret_n)
 {
     size_t numbers, bytes;
     if (!sl_size_add(t->offset[t->n_rows], 2 * t->n_rows, &numbers) ||
@@ -330,4 +339,3 @@ const uint32_t *sl_index_find(const struct sl_index_table *t, uint32_t id, size_
     *ret_n = found ? t->offset[low + 1] - t->offset[low] : 0;
     return found ? t->value + t->offset[low] : NULL;
 }
-

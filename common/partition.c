@@ -132,8 +132,8 @@ static enum sl_code assign_iid(struct maker *m, struct sl_err *err)
 }
 
 /* Sizes of one attempt; true when every client has enough. */
-static bool try_dirichlet(struct maker *m, uint32_t attempt, size_t least, const size_t *start,
-                          double *share)
+static bool try_dirichlet(struct maker *m, uint32_t attempt, size_t least,
+                          const size_t *start, double *share)
 {
     memset(m->size, 0, m->clients * sizeof(*m->size));
     for (uint32_t c = 0; c < m->in->n_classes; c++) {
@@ -183,7 +183,8 @@ static enum sl_code assign_dirichlet(struct maker *m, struct sl_err *err)
                           how->alpha);
     if (least > m->in->n / m->clients)
         return sl_err_set(err, SL_E_RANGE,
-                          "partition: %" PRIu32 " clients of at least %zu samples, but there "
+                          "partition: %" PRIu32
+                          " clients of at least %zu samples, but there "
                           "are %zu samples",
                           m->clients, least, m->in->n);
     size_t *start = new_label_starts(m, err);
@@ -201,8 +202,10 @@ static enum sl_code assign_dirichlet(struct maker *m, struct sl_err *err)
             deal_dirichlet(m, attempt, start, share);
         else
             rc = sl_err_set(err, SL_E_FAILED,
-                            "partition: none of %" PRIu32 " Dirichlet draws with alpha %g gave each of "
-                            "%" PRIu32 " clients %zu samples (raise alpha, or lower clients or "
+                            "partition: none of %" PRIu32
+                            " Dirichlet draws with alpha %g gave each of "
+                            "%" PRIu32
+                            " clients %zu samples (raise alpha, or lower clients or "
                             "min_size)",
                             allowed, how->alpha, m->clients, least);
     }
@@ -217,7 +220,8 @@ static enum sl_code assign_shards(struct maker *m, struct sl_err *err)
     if (per_client == 0 || !sl_size_mul(per_client, m->clients, &shards) ||
         shards > m->in->n)
         return sl_err_set(err, SL_E_RANGE,
-                          "partition: %" PRIu32 " clients of %zu shards, but there are %zu "
+                          "partition: %" PRIu32
+                          " clients of %zu shards, but there are %zu "
                           "samples (1 or more samples a shard)",
                           m->clients, per_client, m->in->n);
     size_t *start = new_label_starts(m, err);
@@ -333,11 +337,12 @@ static enum sl_code take_rows(struct maker *m, const struct sl_index_table *t,
             uint32_t sample = t->value[i];
             if (sample >= m->in->n)
                 return sl_err_set(err, SL_E_RANGE,
-                                  "%s: client %zu: sample %" PRIu32 " (0 to %zu)", path, r,
-                                  sample, m->in->n - 1);
+                                  "%s: client %zu: sample %" PRIu32 " (0 to %zu)", path,
+                                  r, sample, m->in->n - 1);
             if (m->owner[sample] != NOBODY)
                 return sl_err_set(err, SL_E_INPUT,
-                                  "%s: sample %" PRIu32 " of client %zu belongs to client "
+                                  "%s: sample %" PRIu32
+                                  " of client %zu belongs to client "
                                   "%" PRIu32 " already",
                                   path, sample, r, m->owner[sample]);
             m->owner[sample] = (uint32_t)r;
@@ -387,22 +392,26 @@ static enum sl_code check_input(const struct kind_ops *kind, const struct maker 
                           m->clients, SL_CLIENTS_MAX);
     if (m->clients > in->n)
         return sl_err_set(err, SL_E_RANGE,
-                          "partition: %" PRIu32 " clients, but there are %zu samples (1 or "
+                          "partition: %" PRIu32
+                          " clients, but there are %zu samples (1 or "
                           "more a client)",
                           m->clients, in->n);
     if (!kind->needs_labels)
         return SL_OK;
     if (in->labels == NULL || in->n_classes == 0)
-        return sl_err_set(err, SL_E_INPUT, "partition: kind %s without labels", kind->name);
+        return sl_err_set(err, SL_E_INPUT, "partition: kind %s without labels",
+                          kind->name);
     for (size_t i = 0; i < in->n; i++)
         if (in->labels[i] < 0 || (uint32_t)in->labels[i] >= in->n_classes)
             return sl_err_set(err, SL_E_RANGE,
-                              "partition: sample %zu: label %" PRId32 " (0 to %" PRIu32 ")", i,
-                              in->labels[i], in->n_classes - 1);
+                              "partition: sample %zu: label %" PRId32 " (0 to %" PRIu32
+                              ")",
+                              i, in->labels[i], in->n_classes - 1);
     return SL_OK;
 }
 
-static enum sl_code collect(const struct maker *m, struct sl_partition *p, struct sl_err *err)
+static enum sl_code collect(const struct maker *m, struct sl_partition *p,
+                            struct sl_err *err)
 {
     p->clients = m->clients;
     p->offset = sl_calloc(m->clients + (size_t)2, sizeof(*p->offset));
@@ -422,8 +431,8 @@ static enum sl_code collect(const struct maker *m, struct sl_partition *p, struc
 }
 
 enum sl_code sl_partition_make(const struct sl_plan_partition *how,
-                               const struct sl_partition_input *in, struct sl_partition *ret,
-                               struct sl_err *err)
+                               const struct sl_partition_input *in,
+                               struct sl_partition *ret, struct sl_err *err)
 {
     assert((size_t)how->kind < sizeof(kinds) / sizeof(kinds[0]));
     const struct kind_ops *kind = &kinds[how->kind];
@@ -453,8 +462,8 @@ enum sl_code sl_partition_make(const struct sl_plan_partition *how,
     return rc;
 }
 
-void sl_partition_histogram(const struct sl_partition *p, const int32_t *labels, uint32_t client,
-                            uint32_t n_classes, uint32_t *ret_counts)
+void sl_partition_histogram(const struct sl_partition *p, const int32_t *labels,
+                            uint32_t client, uint32_t n_classes, uint32_t *ret_counts)
 {
     size_t n;
     const uint32_t *index = sl_partition_client(p, client, &n);
@@ -479,8 +488,8 @@ void sl_holdout_split(const uint32_t *index, size_t n, double share, uint64_t se
     size_t n_train = n - held;
     memmove(ret_index, index, n * sizeof(*index));
     struct sl_rng r;
-    sl_rng_init(&r, &(struct sl_rng_id){.seed = seed, .purpose = SL_RNG_HOLDOUT,
-                                        .client = client});
+    sl_rng_init(&r, &(struct sl_rng_id){
+                        .seed = seed, .purpose = SL_RNG_HOLDOUT, .client = client});
     if (held > 0) {
         sl_rng_shuffle_u32(&r, ret_index, n);
         qsort(ret_index, n_train, sizeof(*ret_index), ascending);
