@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "accel/kernels/conv_ops.h"
+
+#include "accel/kernels/cpu.h"
+
+void sl_conv_ops_init(struct sl_conv_ops *ops, uint32_t cpu)
+{
+    *ops = sl_conv_ops_c;
+#if defined(SL_HAVE_AVX2)
+    if (cpu & SL_CPU_AVX2)
+        *ops = sl_conv_ops_avx2;
+#endif
+#if defined(SL_HAVE_AVX512)
+    if (cpu & SL_CPU_AVX512)
+        *ops = sl_conv_ops_avx512;
+#endif
+}

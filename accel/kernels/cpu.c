@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "accel/kernels/cpu.h"
+
+#include <stddef.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    uint32_t bits;
+} known[] = {
+    {"avx2", SL_CPU_AVX2},
+    {"avx512", SL_CPU_AVX512},
+    {"all", SL_CPU_AVX2 | SL_CPU_AVX512},
+};
+#define N_KNOWN (sizeof(known) / sizeof(known[0]))
+
+uint32_t sl_cpu_detect(void)
+{
+    uint32_t bits = 0;
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx2"))
+        bits |= SL_CPU_AVX2;
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        bits |= SL_CPU_AVX512;
+#endif
+    return bits;
+}
+
+static bool bits_of(const char *name, size_t n, uint32_t *ret)
+{
+    for (size_t i = 0; i < N_KNOWN; i++)
+        if (strlen(known[i].name) == n && memcmp(known[i].name, name, n) == 0) {
+            *ret = known[i].bits;
+            return true;
+        }
+    return false;
+}
+
+bool sl_cpu_off_parse(const char *names, uint32_t *ret_off)
+{
+    uint32_t off = 0;
+    const char *p = names == NULL ? "" : names;
+    while (*p != '\0') {
+        size_t n = strcspn(p, ",");
+        uint32_t bits;
+        if (!bits_of(p, n, &bits))
+            return false;
+        off |= bits;
+        p += n;
+        if (*p == ',' && *++p == '\0')
+            return false; /* a comma wants a name behind it */
+    }
+    *ret_off = off;
+    return true;
+}
+
+const char *sl_cpu_name(uint32_t bit)
+{
+    for (size_t i = 0; i < N_KNOWN; i++)
+        if (known[i].bits == bit && strcmp(known[i].name, "all") != 0)
+            return known[i].name;
+    return NULL;
+}

@@ -1,0 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "accel/kernels/elem_ops.h"
+
+#define OPS_NAME sl_elem_ops_avx512
+#include "accel/kernels/elem_body.h"
