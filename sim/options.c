@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sim/options.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char sl_sim_help[] =
+    "usage: starling-sim run PLAN [options]        a federated run with virtual clients\n"
+    "       starling-sim partition PLAN [options]  who owns which samples\n"
+    "       starling-sim check DIR [options]       conformance cases through the product's code\n"
+    "\n"
+    "run and partition:\n"
+    "  --set KEY.PATH=VALUE  change a key of the plan (repeatable)\n"
+    "  --seed N              the same as --set run.seed=N\n"
+    "run:\n"
+    "  --report FILE         write the report, one JSON object a line\n"
+    "  --model-out FILE      write the final model (.npz or .safetensors)\n"
+    "  --jobs N              worker threads, 1 to 256 (default: one a core)\n"
+    "  --replay REPORT       repeat members, order and latencies of a recorded run\n"
+    "  --quiet               no progress and no summary\n"
+    "partition:\n"
+    "  --svg FILE            draw clients x labels\n"
+    "  --csv                 print the table as CSV\n"
+    "check:\n"
+    "  --only GLOB           only cases whose name matches (repeatable)\n"
+    "\n"
+    "  --help, --version\n"
+    "\n"
+    "exit status: 0 done, 1 the run or a case failed, 2 usage, plan or input file, 70 a bug\n";
+
+enum takes { TAKES_NOTHING, TAKES_VALUE };
+enum option {
+    OPT_SET,
+    OPT_SEED,
+    OPT_REPORT,
+    OPT_MODEL_OUT,
+    OPT_JOBS,
+    OPT_REPLAY,
+    OPT_QUIET,
+    OPT_SVG,
+    OPT_CSV,
+    OPT_ONLY,
+    OPT_HELP,
+    OPT_VERSION,
+};
+
+#define RUN 1u
+#define PARTITION 2u
+#define CHECK 4u
+#define ANY 7u
+
+static const struct {
+    const char *name;
+    enum takes takes;
+    unsigned verbs;
+} options[] = {
+    [OPT_SET] = {"--set", TAKES_VALUE, RUN | PARTITION},
+    [OPT_SEED] = {"--seed", TAKES_VALUE, RUN | PARTITION},
+    [OPT_REPORT] = {"--report", TAKES_VALUE, RUN},
+    [OPT_MODEL_OUT] = {"--model-out", TAKES_VALUE, RUN},
+    [OPT_JOBS] = {"--jobs", TAKES_VALUE, RUN | CHECK},
+    [OPT_REPLAY] = {"--replay", TAKES_VALUE, RUN},
+    [OPT_QUIET] = {"--quiet", TAKES_NOTHING, RUN},
+    [OPT_SVG] = {"--svg", TAKES_VALUE, PARTITION},
+    [OPT_CSV] = {"--csv", TAKES_NOTHING, PARTITION},
+    [OPT_ONLY] = {"--only", TAKES_VALUE, CHECK},
+    [OPT_HELP] = {"--help", TAKES_NOTHING, ANY},
+    [OPT_VERSION] = {"--version", TAKES_NOTHING, ANY},
+};
+
+static const struct {
+    const char *name;
+    unsigned bit; /* 0 = not in this version */
+    const char *what;
+} verbs[] = {
+    {"run", RUN, "PLAN"},
+    {"partition", PARTITION, "PLAN"},
+    {"check", CHECK, "DIR"},
+    {"train-policy", 0, NULL},
+    {"attack", 0, NULL},
+    {"experiment", 0, NULL},
+    {"memory", 0, NULL},
+};
+
+static enum sl_code parse_u64(const char *option, const char *text, uint64_t lo, uint64_t hi,
+                              uint64_t *ret, struct sl_err *err)
+{
+    char *end;
+    errno = 0;
+    unsigned long long v = strtoull(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || v < lo || v > hi)
+        return sl_err_set(err, SL_E_USAGE, "%s %.40s: not a number from %llu to %llu", option,
+                          text, (unsigned long long)lo, (unsigned long long)hi);
+    *ret = v;
+    return SL_OK;
+}
+
+static enum sl_code too_many(const char *option, struct sl_err *err)
+{
+    return sl_err_set(err, SL_E_USAGE, "%s: more than %d times", option, SL_OPTIONS_MAX);
+}
+
+static enum sl_code apply(struct sl_sim_options *o, enum option which, const char *value,
+                          struct sl_err *err)
+{
+    uint64_t n;
+    enum sl_code rc = SL_OK;
+    switch (which) {
+    case OPT_SET:
+        if (o->n_set == SL_OPTIONS_MAX)
+            return too_many("--set", err);
+        o->set[o->n_set++].text = value;
+        break;
+    case OPT_ONLY:
+        if (o->n_only == SL_OPTIONS_MAX)
+            return too_many("--only", err);
+        o->only[o->n_only++] = value;
+        break;
+    case OPT_SEED:
+        rc = parse_u64("--seed", value, 0, UINT64_MAX, &n, err);
+        if (rc == SL_OK)
+            snprintf(o->seed_text, sizeof(o->seed_text), "run.seed=%llu",
+                     (unsigned long long)n);
+        break;
+    case OPT_JOBS:
+        rc = parse_u64("--jobs", value, 1, 256, &n, err);
+        if (rc == SL_OK)
+            o->jobs = (unsigned)n;
+        break;
+    case OPT_REPORT:
+        o->report = value;
+        break;
+    case OPT_MODEL_OUT:
+        o->model_out = value;
+        break;
+    case OPT_REPLAY:
+        o->replay = value;
+        break;
+    case OPT_SVG:
+        o->svg = value;
+        break;
+    case OPT_QUIET:
+        o->quiet = true;
+        break;
+    case OPT_CSV:
+        o->csv = true;
+        break;
+    case OPT_HELP:
+        o->help = true;
+        break;
+    case OPT_VERSION:
+        o->version = true;
+        break;
+    }
+    return rc;
+}
+
+/* Reads argv[*at], an option, and its value ("--name value" or "--name=value"). */
+static enum sl_code parse_option(struct sl_sim_options *o, int argc, char **argv, int *at,
+                                 unsigned *used, struct sl_err *err)
+{
+    const char *word = argv[*at];
+    size_t len = strcspn(word, "=");
+    for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+        if (strlen(options[i].name) != len || strncmp(options[i].name, word, len) != 0)
+            continue;
+        *used &= options[i].verbs;
+        const char *value = word[len] == '=' ? word + len + 1 : NULL;
+        if (options[i].takes == TAKES_NOTHING && value != NULL)
+            return sl_err_set(err, SL_E_USAGE, "%s takes no value", options[i].name);
+        if (options[i].takes == TAKES_VALUE && value == NULL) {
+            if (*at + 1 >= argc)
+                return sl_err_set(err, SL_E_USAGE, "%s wants a value", options[i].name);
+            value = argv[++*at];
+        }
+        return apply(o, (enum option)i, value, err);
+    }
+    return sl_err_set(err, SL_E_USAGE, "unknown option %.60s (see --help)", word);
+}
+
+static enum sl_code check_verb(const struct sl_sim_options *o, unsigned used, struct sl_err *err)
+{
+    if (o->help || o->version)
+        return SL_OK;
+    if (o->verb == NULL)
+        return sl_err_set(err, SL_E_USAGE, "no verb (run, partition or check; see --help)");
+    for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
+        if (strcmp(verbs[i].name, o->verb) != 0)
+            continue;
+        if (verbs[i].bit == 0)
+            return sl_err_set(err, SL_E_USAGE,
+                              "%s is not in this version (run, partition and check are)",
+                              o->verb);
+        if (o->path == NULL)
+            return sl_err_set(err, SL_E_USAGE, "%s wants a %s", o->verb, verbs[i].what);
+        if ((used & verbs[i].bit) == 0)
+            return sl_err_set(err, SL_E_USAGE, "an option that %s does not take (see --help)",
+                              o->verb);
+        return SL_OK;
+    }
+    return sl_err_set(err, SL_E_USAGE, "unknown verb \"%.40s\" (run, partition or check)",
+                      o->verb);
+}
+
+enum sl_code sl_sim_options_parse(int argc, char **argv, struct sl_sim_options *ret,
+                                  struct sl_err *err)
+{
+    struct sl_sim_options *o = ret;
+    *o = (struct sl_sim_options){0};
+    unsigned used = ANY;
+    for (int i = 1; i < argc; i++) {
+        enum sl_code rc = SL_OK;
+        if (argv[i][0] == '-' && argv[i][1] != '\0')
+            rc = parse_option(o, argc, argv, &i, &used, err);
+        else if (o->verb == NULL)
+            o->verb = argv[i];
+        else if (o->path == NULL)
+            o->path = argv[i];
+        else
+            rc = sl_err_set(err, SL_E_USAGE, "superfluous word \"%.60s\"", argv[i]);
+        if (rc != SL_OK)
+            return rc;
+    }
+    if (o->seed_text[0] != '\0')
+        o->set[o->n_set++].text = o->seed_text;
+    return check_verb(o, used, err);
+}

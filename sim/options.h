@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* options.h - the command line of starling-sim, read and checked. Strings are borrowed from argv.
+ * Thread: main only. */
+#ifndef SL_SIM_OPTIONS_H
+#define SL_SIM_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "common/error.h"
+#include "common/plan.h"
+
+#define SL_OPTIONS_MAX 64 /* of each repeatable option */
+
+struct sl_sim_options {
+    const char *verb; /* run, partition, check; NULL = only --help or --version */
+    const char *path; /* PLAN or DIR */
+    struct sl_plan_override set[SL_OPTIONS_MAX + 1];
+    size_t n_set;
+    const char *only[SL_OPTIONS_MAX];
+    size_t n_only;
+    const char *report, *model_out, *replay, *svg;
+    unsigned jobs; /* 0 = one a core */
+    bool quiet, csv, help, version;
+    char seed_text[48]; /* "run.seed=N" of --seed; the last override */
+};
+
+/* SL_E_USAGE with one line for an unknown verb or option, a missing or superfluous word, a bad
+ * number. */
+enum sl_code sl_sim_options_parse(int argc, char **argv, struct sl_sim_options *ret,
+                                  struct sl_err *err);
+
+/* The text of --help. */
+extern const char sl_sim_help[];
+
+#endif
