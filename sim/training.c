@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sim/training.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/index_file.h"
+#include "common/mem.h"
+
+/* A worker's own: bench and the split of the client at hand. */
+struct bench {
+    struct sl_local_bench *bench;
+    uint32_t *split; /* [largest share of samples] */
+};
+
+struct sl_training {
+    const struct sl_plan *plan;
+    struct sl_model_spec spec;
+    struct sl_model *model;
+    struct sl_dataset set;
+    struct sl_partition part;
+    struct sl_index_table steps; /* empty without train.local_steps of a file */
+    struct bench *bench;
+    unsigned n_workers;
+    size_t largest;
+};
+
+static enum sl_code make_model(struct sl_training *t, struct sl_err *err)
+{
+    const struct sl_plan *p = t->plan;
+    enum sl_code rc =
+        p->model.name[0] != '\0'
+            ? sl_model_spec_named(p->model.name, t->set.n_classes, &t->spec, err)
+            : sl_model_spec_copy(&p->model.layers, &t->spec, err);
+    if (rc != SL_OK)
+        return rc;
+    struct sl_shape shape = {.n_dims = 3,
+                             .dim = {t->set.channels, t->set.height, t->set.width}};
+    return sl_model_new(&t->spec, &shape, t->set.n_classes, SL_LOSS_SOFTMAX_CE, &t->model, err);
+}
+
+static enum sl_code make_partition(struct sl_training *t, struct sl_err *err)
+{
+    struct sl_partition_input in = {.labels = t->set.labels,
+                                    .n = t->set.n,
+                                    .n_classes = t->set.n_classes,
+                                    .seed = t->plan->run.seed};
+    enum sl_code rc = sl_partition_make(&t->plan->data.partition, &in, &t->part, err);
+    if (rc != SL_OK)
+        return sl_err_wrap(err, rc, "partition");
+    for (uint32_t c = 0; c < t->part.clients; c++) {
+        size_t n;
+        sl_partition_client(&t->part, c, &n);
+        if (n > t->largest)
+            t->largest = n;
+    }
+    return SL_OK;
+}
+
+static enum sl_code load_steps(struct sl_training *t, struct sl_err *err)
+{
+    if (t->plan->train.steps_path[0] == '\0')
+        return SL_OK;
+    return sl_index_load(SL_INDEX_STEPS, t->plan->train.steps_path, &t->steps, err);
+}
+
+static enum sl_code load_set(struct sl_training *t, struct sl_err *err)
+{
+    struct sl_dataset_source src = {.kind = t->plan->data.dataset,
+                                    .path = t->plan->data.path,
+                                    .split = SL_SPLIT_TRAIN,
+                                    .limit = t->plan->data.limit};
+    return sl_dataset_load(&src, &t->set, err);
+}
+
+enum sl_code sl_training_new(const struct sl_plan *plan, unsigned n_workers,
+                             struct sl_training **ret, struct sl_err *err)
+{
+    struct sl_training *t = sl_calloc(1, sizeof(*t));
+    if (t == NULL)
+        return sl_err_set(err, SL_E_NOMEM, "training");
+    t->plan = plan;
+    t->n_workers = n_workers;
+    t->bench = sl_calloc(n_workers, sizeof(*t->bench));
+    enum sl_code rc =
+        t->bench == NULL ? sl_err_set(err, SL_E_NOMEM, "training") : load_set(t, err);
+    if (rc == SL_OK)
+        rc = make_model(t, err);
+    if (rc == SL_OK)
+        rc = make_partition(t, err);
+    if (rc == SL_OK)
+        rc = load_steps(t, err);
+    if (rc != SL_OK) {
+        sl_training_free(t);
+        return rc;
+    }
+    *ret = t;
+    return SL_OK;
+}
+
+void sl_training_free(struct sl_training *t)
+{
+    if (t == NULL)
+        return;
+    for (unsigned w = 0; t->bench != NULL && w < t->n_workers; w++) {
+        sl_local_bench_free(t->bench[w].bench);
+        free(t->bench[w].split);
+    }
+    free(t->bench);
+    sl_index_table_deinit(&t->steps);
+    sl_partition_deinit(&t->part);
+    sl_model_free(t->model);
+    sl_model_spec_deinit(&t->spec);
+    sl_dataset_deinit(&t->set);
+    free(t);
+}
+
+const struct sl_plan *sl_training_plan(const struct sl_training *t)
+{
+    return t->plan;
+}
+
+const struct sl_model *sl_training_model(const struct sl_training *t)
+{
+    return t->model;
+}
+
+const struct sl_partition *sl_training_partition(const struct sl_training *t)
+{
+    return &t->part;
+}
+
+const struct sl_dataset *sl_training_set(const struct sl_training *t)
+{
+    return &t->set;
+}
+
+/* This client's local steps; -1 = epochs decide. */
+static int64_t steps_of(const struct sl_training *t, uint32_t client)
+{
+    if (t->steps.n_rows == 0)
+        return t->plan->train.local_steps;
+    size_t n;
+    const uint32_t *steps = sl_index_find(&t->steps, client, &n);
+    return steps == NULL ? -1 : (int64_t)steps[0];
+}
+
+/* How many of n samples train; the others are held out (rounded as sl_holdout_split does). */
+static size_t n_training(const struct sl_training *t, uint32_t client, uint32_t *scratch)
+{
+    size_t n, n_train;
+    const uint32_t *own = sl_partition_client(&t->part, client, &n);
+    if (t->plan->evaluation.holdout <= 0)
+        return n;
+    sl_holdout_split(own, n, t->plan->evaluation.holdout, t->plan->run.seed, client, scratch,
+                     &n_train);
+    return n_train;
+}
+
+uint64_t sl_training_samples(const struct sl_training *t, uint32_t client, bool train,
+                             bool evaluate)
+{
+    size_t n;
+    sl_partition_client(&t->part, client, &n);
+    double share = t->plan->evaluation.holdout;
+    uint64_t held = (uint64_t)((double)n * share + 0.5), own = n > held ? n - held : 1;
+    uint64_t total = evaluate ? held : 0;
+    if (!train)
+        return total;
+    int64_t steps = steps_of(t, client);
+    uint32_t batch = t->plan->train.batch_size;
+    if (steps < 0)
+        return total + own * t->plan->train.epochs;
+    return total + (uint64_t)steps * (batch == 0 || batch > own ? own : batch);
+}
+
+static enum sl_code ready_bench(struct sl_training *t, struct bench *b, struct sl_err *err)
+{
+    if (b->split == NULL)
+        b->split = sl_calloc(t->largest, sizeof(*b->split));
+    if (b->split == NULL)
+        return sl_err_set(err, SL_E_NOMEM, "worker's bench");
+    return b->bench != NULL ? SL_OK : sl_local_bench_new(t->plan, t->model, &b->bench, err);
+}
+
+static struct sl_local_data data_of(const struct sl_training *t, uint32_t client,
+                                    uint32_t *split)
+{
+    size_t n;
+    const uint32_t *own = sl_partition_client(&t->part, client, &n);
+    size_t n_train = n_training(t, client, split);
+    if (n_train == n)
+        memcpy(split, own, n * sizeof(*own));
+    return (struct sl_local_data){.set = &t->set,
+                                  .train = split,
+                                  .n_train = n_train,
+                                  .holdout = split + n_train,
+                                  .n_holdout = n - n_train};
+}
+
+static enum sl_code train(struct sl_training *t, struct bench *b,
+                          const struct sl_training_task *task, const struct sl_local_data *data,
+                          struct sl_training_result *r)
+{
+    struct sl_local_order order = {.plan = t->plan,
+                                   .client = task->client,
+                                   .round = task->round,
+                                   .local_steps = steps_of(t, task->client),
+                                   .evaluate = task->evaluate};
+    const uint8_t *update;
+    size_t n;
+    enum sl_code rc =
+        sl_local_train(b->bench, &order, data, task->start, &r->meta, &update, &n, &r->err);
+    if (rc != SL_OK)
+        return rc;
+    sl_xxh3_128(update, n, &r->blob.id);
+    r->blob.size = n;
+    return sl_vfile_write(task->file, task->region, update, n, &r->err);
+}
+
+void sl_training_do(struct sl_training *t, unsigned worker, const struct sl_training_task *task,
+                    struct sl_training_result *ret)
+{
+    struct bench *b = &t->bench[worker];
+    *ret = (struct sl_training_result){0};
+    ret->rc = ready_bench(t, b, &ret->err);
+    if (ret->rc != SL_OK)
+        return;
+    struct sl_local_data data = data_of(t, task->client, b->split);
+    ret->rc = task->train
+                  ? train(t, b, task, &data, ret)
+                  : sl_local_evaluate(b->bench, &data, task->start, &ret->eval, &ret->err);
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* training.h - what all virtual clients of a plan share: plan, model, training set, partition; and one
+ * bench a worker thread, so that memory is O(workers x model). What a client does with a task is
+ * client/local's code. Owns: all of it. Thread: made and freed on the loop thread; sl_training_do
+ * runs on worker `w`, and touches that worker's bench only. */
+#ifndef SL_SIM_TRAINING_H
+#define SL_SIM_TRAINING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "accel/nn/model.h"
+#include "client/local/local.h"
+#include "common/dataset.h"
+#include "common/error.h"
+#include "common/partition.h"
+#include "common/plan.h"
+#include "common/wire.h"
+#include "sim/vfile.h"
+
+struct sl_training;
+
+/* *plan is borrowed and must outlive the result. n_workers: as many benches at most. */
+enum sl_code sl_training_new(const struct sl_plan *plan, unsigned n_workers,
+                             struct sl_training **ret, struct sl_err *err);
+void sl_training_free(struct sl_training *t); /* NULL allowed; no job may be under way */
+
+const struct sl_plan *sl_training_plan(const struct sl_training *t);
+const struct sl_model *sl_training_model(const struct sl_training *t);
+const struct sl_partition *sl_training_partition(const struct sl_training *t);
+const struct sl_dataset *sl_training_set(const struct sl_training *t);
+
+/* Samples that a task of this client goes through, counted once per use: what its device needs time
+ * for. */
+uint64_t sl_training_samples(const struct sl_training *t, uint32_t client, bool train,
+                             bool evaluate);
+
+struct sl_training_task {
+    uint32_t client, round;
+    bool train;    /* otherwise evaluate only */
+    bool evaluate; /* the received model on the held-out share */
+    const float *start;
+    const struct sl_vfile *file; /* where the update goes */
+    uint32_t region;
+};
+
+struct sl_training_result {
+    enum sl_code rc;
+    struct sl_err err;
+    struct sl_update_meta meta;
+    struct sl_blob_ref blob;
+    struct sl_eval_counts eval;
+};
+
+void sl_training_do(struct sl_training *t, unsigned worker, const struct sl_training_task *task,
+                    struct sl_training_result *ret);
+
+#endif
