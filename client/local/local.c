@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "client/local/local.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/local/algorithm.h"
+#include "common/mem.h"
+
+/* A larger batch goes through the trainer in parts of BATCH_PART. Which part size is used depends on
+ * the plan alone, because it decides how gradients are summed. */
+#define BATCH_WHOLE 1024
+#define BATCH_PART 256
+
+static const struct {
+    const char *strategy;
+    const struct sl_local_algorithm *algorithm;
+} algorithms[] = {
+    {"fedavg", &sl_local_sgd},
+};
+
+struct sl_local_bench {
+    const struct sl_local_algorithm *algorithm;
+    const struct sl_model *model;
+    struct sl_trainer *trainer;
+    float *update;   /* [n_update], values after minus before */
+    size_t n_update; /* values of all tensors but the fixed ones */
+};
+
+static enum sl_code find_algorithm(const char *strategy, const struct sl_local_algorithm **ret,
+                                   struct sl_err *err)
+{
+    for (size_t i = 0; i < sizeof algorithms / sizeof algorithms[0]; i++) {
+        if (strcmp(algorithms[i].strategy, strategy) == 0) {
+            *ret = algorithms[i].algorithm;
+            return SL_OK;
+        }
+    }
+    return sl_err_set(err, SL_E_INPUT, "strategy %s has no client half here", strategy);
+}
+
+static size_t travelling_values(const struct sl_layout *l)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < l->n_tensors; i++)
+        if (l->tensors[i].role != SL_TENSOR_FIXED)
+            n += l->tensors[i].size;
+    return n;
+}
+
+enum sl_code sl_local_bench_new(const struct sl_plan *plan, const struct sl_model *model,
+                                struct sl_local_bench **ret, struct sl_err *err)
+{
+    uint32_t batch = plan->train.batch_size;
+    struct sl_trainer_options options = {
+        .max_batch = batch == 0 || batch > BATCH_WHOLE ? BATCH_PART : batch,
+    };
+    struct sl_local_bench *b = sl_calloc(1, sizeof *b);
+    if (b == NULL)
+        return sl_err_set(err, SL_E_NOMEM, "bench: no memory");
+    b->model = model;
+    b->n_update = travelling_values(sl_model_layout(model));
+    b->update = sl_calloc(b->n_update, sizeof b->update[0]);
+    enum sl_code rc = b->update == NULL ? sl_err_set(err, SL_E_NOMEM, "bench: no memory")
+                                        : find_algorithm(plan->strategy.name, &b->algorithm, err);
+    if (rc == SL_OK)
+        rc = sl_trainer_new(model, &options, &b->trainer, err);
+    if (rc != SL_OK) {
+        sl_local_bench_free(b);
+        return rc;
+    }
+    *ret = b;
+    return SL_OK;
+}
+
+void sl_local_bench_free(struct sl_local_bench *b)
+{
+    if (b == NULL)
+        return;
+    sl_trainer_free(b->trainer);
+    free(b->update);
+    free(b);
+}
+
+/* The update holds trained values and those that follow the data, tensor after tensor. */
+static void subtract(const struct sl_layout *l, const float *after, const float *before,
+                     float *ret_update)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < l->n_tensors; i++) {
+        const struct sl_tensor *t = &l->tensors[i];
+        if (t->role == SL_TENSOR_FIXED)
+            continue;
+        for (size_t j = 0; j < t->size; j++)
+            ret_update[n + j] = after[t->offset + j] - before[t->offset + j];
+        n += t->size;
+    }
+}
+
+static enum sl_code check_finite(const float *v, size_t n, struct sl_err *err)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(v[i]))
+            return sl_err_set(err, SL_E_FAILED,
+                              "training diverged: value %zu of the update is not finite", i);
+    return SL_OK;
+}
+
+static enum sl_code evaluate(struct sl_local_bench *b, const struct sl_local_data *data,
+                             const float *values, struct sl_eval_counts *ret, struct sl_err *err)
+{
+    struct sl_samples held = {.set = data->set, .index = data->holdout, .n = data->n_holdout};
+    struct sl_eval_result r;
+    enum sl_code rc = sl_evaluate(b->trainer, values, &held, &r, err);
+    if (rc != SL_OK)
+        return sl_err_wrap(err, rc, "evaluate the received model");
+    *ret = (struct sl_eval_counts){
+        .samples = r.n, .correct = r.correct, .loss_sum = r.loss_sum};
+    return SL_OK;
+}
+
+static enum sl_code train(struct sl_local_bench *b, const struct sl_local_order *order,
+                          const struct sl_local_data *data, const float *start,
+                          struct sl_train_result *ret, struct sl_err *err)
+{
+    const float *after;
+    if (order->local_steps == 0) { /* empty training: talking is all there is to do */
+        memset(b->update, 0, b->n_update * sizeof b->update[0]);
+        *ret = (struct sl_train_result){0};
+        return SL_OK;
+    }
+    enum sl_code rc = b->algorithm->train(b->trainer, order, data, start, &after, ret, err);
+    if (rc != SL_OK)
+        return sl_err_wrap(err, rc, "training of round %" PRIu32, order->round);
+    subtract(sl_model_layout(b->model), after, start, b->update);
+    return check_finite(b->update, b->n_update, err);
+}
+
+enum sl_code sl_local_train(struct sl_local_bench *b, const struct sl_local_order *order,
+                            const struct sl_local_data *data, const float *start,
+                            struct sl_update_meta *ret_meta, const uint8_t **ret_update,
+                            size_t *ret_n, struct sl_err *err)
+{
+    struct sl_eval_counts eval = {0};
+    struct sl_train_result r;
+    if (data->n_train == 0)
+        return sl_err_set(err, SL_E_INPUT, "no samples to train on");
+    bool has_eval = order->evaluate && data->n_holdout > 0;
+    enum sl_code rc = has_eval ? evaluate(b, data, start, &eval, err) : SL_OK;
+    if (rc == SL_OK)
+        rc = train(b, order, data, start, &r, err);
+    if (rc != SL_OK)
+        return rc;
+    if (r.steps > UINT32_MAX)
+        return sl_err_set(err, SL_E_LIMIT, "%" PRIu64 " local steps, allowed are %u", r.steps,
+                          UINT32_MAX);
+    *ret_meta = (struct sl_update_meta){
+        .weight =
+            order->plan->aggregation.weighting == SL_WEIGHT_SAMPLES ? data->n_train : 1,
+        .samples = r.samples_seen,
+        .steps = (uint32_t)r.steps,
+        .loss_sum = r.loss_sum,
+        .first_loss = r.first_loss,
+        .encoding = SL_ENC_FP32,
+        .has_eval = has_eval,
+        .eval = eval,
+    };
+    *ret_update = (const uint8_t *)b->update;
+    *ret_n = b->n_update * sizeof b->update[0];
+    return SL_OK;
+}
+
+enum sl_code sl_local_evaluate(struct sl_local_bench *b, const struct sl_local_data *data,
+                               const float *values, struct sl_eval_counts *ret,
+                               struct sl_err *err)
+{
+    if (data->n_holdout == 0) {
+        *ret = (struct sl_eval_counts){0};
+        return SL_OK;
+    }
+    return evaluate(b, data, values, ret, err);
+}

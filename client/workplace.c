@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "client/workplace.h"
+
+#include <inttypes.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/local/local.h"
+#include "common/index_file.h"
+#include "common/mem.h"
+#include "common/partition.h"
+
+struct sl_workplace {
+    struct sl_workplace_config config;
+    bool ready; /* all below is there, for the plan named by plan_id and this index */
+    struct sl_blob_id plan_id;
+    uint32_t index;
+    struct sl_plan plan;
+    struct sl_dataset set; /* this client's samples only */
+    uint32_t *order;       /* [set.n]: those that train, then those held out */
+    size_t n_train;
+    struct sl_model *model;
+    struct sl_local_bench *bench;
+    int64_t local_steps;
+};
+
+enum sl_code sl_workplace_new(const struct sl_workplace_config *config,
+                              struct sl_workplace **ret, struct sl_err *err)
+{
+    struct sl_workplace *w = sl_calloc(1, sizeof *w);
+    if (w == NULL)
+        return sl_err_set(err, SL_E_NOMEM, "workplace: no memory");
+    w->config = *config;
+    *ret = w;
+    return SL_OK;
+}
+
+static void clear(struct sl_workplace *w)
+{
+    sl_local_bench_free(w->bench);
+    sl_model_free(w->model);
+    free(w->order);
+    sl_dataset_deinit(&w->set);
+    sl_plan_deinit(&w->plan);
+    *w = (struct sl_workplace){.config = w->config};
+}
+
+void sl_workplace_clear(struct sl_workplace *w)
+{
+    clear(w);
+    malloc_trim(0);
+}
+
+bool sl_workplace_is_clear(const struct sl_workplace *w)
+{
+    return !w->ready;
+}
+
+uint32_t sl_workplace_rounds(const struct sl_workplace *w)
+{
+    return w->ready ? w->plan.run.rounds : 0;
+}
+
+void sl_workplace_free(struct sl_workplace *w)
+{
+    if (w == NULL)
+        return;
+    clear(w);
+    free(w);
+}
+
+/* --- this client's samples ------------------------------------------------------------------------ */
+
+static struct sl_dataset_source plan_source(const struct sl_workplace *w)
+{
+    return (struct sl_dataset_source){
+        .kind = w->plan.data.dataset,
+        .path = w->config.data_path != NULL ? w->config.data_path : w->plan.data.path,
+        .split = SL_SPLIT_TRAIN,
+        .limit = w->plan.data.limit,
+    };
+}
+
+/* The row of the plan's partition, as *ret_index[0..*ret_n-1]. */
+static enum sl_code own_row(const struct sl_workplace *w, const struct sl_dataset_source *src,
+                            uint32_t **ret_index, size_t *ret_n, struct sl_err *err)
+{
+    int32_t *labels;
+    struct sl_partition_input in = {.seed = w->plan.run.seed};
+    struct sl_partition part = {0};
+    enum sl_code rc = sl_dataset_labels(src, &labels, &in.n, &in.n_classes, err);
+    if (rc != SL_OK)
+        return rc;
+    in.labels = labels;
+    rc = sl_partition_make(&w->plan.data.partition, &in, &part, err);
+    free(labels);
+    if (rc != SL_OK)
+        return sl_err_wrap(err, rc, "partition");
+    if (w->index >= part.clients) {
+        rc = sl_err_set(err, SL_E_RANGE, "client %" PRIu32 " has no row of a partition of %" PRIu32,
+                        w->index, part.clients);
+    } else {
+        size_t n;
+        const uint32_t *row = sl_partition_client(&part, w->index, &n);
+        uint32_t *copy = sl_calloc(n, sizeof *copy);
+        if (copy == NULL) {
+            rc = sl_err_set(err, SL_E_NOMEM, "partition: no memory");
+        } else {
+            memcpy(copy, row, n * sizeof *copy);
+            *ret_index = copy;
+            *ret_n = n;
+        }
+    }
+    sl_partition_deinit(&part);
+    return rc;
+}
+
+static enum sl_code load_rows(struct sl_workplace *w, struct sl_err *err)
+{
+    struct sl_dataset_source src = plan_source(w);
+    uint32_t *index = NULL;
+    size_t n = 0;
+    enum sl_code rc = own_row(w, &src, &index, &n, err);
+    if (rc != SL_OK)
+        return rc;
+    rc = sl_dataset_subset(&src, index, n, &w->set, err);
+    free(index);
+    return rc;
+}
+
+static enum sl_code load_data(struct sl_workplace *w, struct sl_err *err)
+{
+    enum sl_code rc = w->config.own.kind != NULL
+                          ? sl_dataset_load(&w->config.own, &w->set, err)
+                          : load_rows(w, err);
+    if (rc != SL_OK)
+        return rc;
+    w->order = sl_calloc(w->set.n, sizeof w->order[0]);
+    if (w->order == NULL)
+        return sl_err_set(err, SL_E_NOMEM, "data: no memory");
+    for (size_t i = 0; i < w->set.n; i++)
+        w->order[i] = (uint32_t)i;
+    w->n_train = w->set.n;
+    if (w->plan.evaluation.holdout > 0)
+        sl_holdout_split(w->order, w->set.n, w->plan.evaluation.holdout, w->plan.run.seed,
+                         w->index, w->order, &w->n_train);
+    return SL_OK;
+}
+
+/* --- model and bench --------------------------------------------------------------------------------- */
+
+static enum sl_code make_model(struct sl_workplace *w, struct sl_err *err)
+{
+    struct sl_model_spec spec = {0};
+    enum sl_code rc =
+        w->plan.model.name[0] != 0
+            ? sl_model_spec_named(w->plan.model.name, w->set.n_classes, &spec, err)
+            : sl_model_spec_copy(&w->plan.model.layers, &spec, err);
+    struct sl_shape shape = {.n_dims = 3, .dim = {w->set.channels, w->set.height, w->set.width}};
+    if (rc == SL_OK)
+        rc = sl_model_new(&spec, &shape, w->set.n_classes, SL_LOSS_SOFTMAX_CE, &w->model, err);
+    sl_model_spec_deinit(&spec);
+    return rc == SL_OK ? SL_OK : sl_err_wrap(err, rc, "model");
+}
+
+static enum sl_code find_steps(struct sl_workplace *w, struct sl_err *err)
+{
+    w->local_steps = w->plan.train.local_steps;
+    if (w->plan.train.steps_path[0] == 0)
+        return SL_OK;
+    struct sl_index_table table = {0};
+    enum sl_code rc = sl_index_load(SL_INDEX_STEPS, w->plan.train.steps_path, &table, err);
+    if (rc != SL_OK)
+        return rc;
+    size_t n;
+    const uint32_t *steps = sl_index_find(&table, w->index, &n);
+    w->local_steps = steps == NULL ? -1 : (int64_t)steps[0];
+    sl_index_table_deinit(&table);
+    return SL_OK;
+}
+
+static enum sl_code set_up(struct sl_workplace *w, const struct sl_client_job *job,
+                           struct sl_err *err)
+{
+    if (w->ready && w->index == job->index &&
+        sl_blob_id_equal(&w->plan_id, &job->order.plan.id))
+        return SL_OK;
+    clear(w);
+    w->index = job->index;
+    enum sl_code rc = sl_plan_parse((const char *)job->plan_text, job->plan_bytes,
+                                    "plan of the run", NULL, 0, &w->plan, err);
+    if (rc == SL_OK)
+        rc = load_data(w, err);
+    if (rc == SL_OK)
+        rc = make_model(w, err);
+    if (rc == SL_OK)
+        rc = find_steps(w, err);
+    if (rc == SL_OK)
+        rc = sl_local_bench_new(&w->plan, w->model, &w->bench, err);
+    if (rc != SL_OK) {
+        clear(w);
+        return rc;
+    }
+    w->plan_id = job->order.plan.id;
+    w->ready = true;
+    return SL_OK;
+}
+
+/* --- tasks --------------------------------------------------------------------------------------------- */
+
+static enum sl_code train(struct sl_workplace *w, const struct sl_client_job *job,
+                          const struct sl_local_data *data, struct sl_client_result *r,
+                          struct sl_err *err)
+{
+    struct sl_local_order order = {.plan = &w->plan,
+                                   .client = job->index,
+                                   .round = job->order.round,
+                                   .local_steps = w->local_steps,
+                                   .evaluate = job->order.evaluate};
+    struct sl_update_meta meta;
+    const uint8_t *update;
+    size_t n;
+    enum sl_code rc =
+        sl_local_train(w->bench, &order, data, job->model, &meta, &update, &n, err);
+    if (rc != SL_OK)
+        return rc;
+    sl_client_keep(job, &meta, update, n, &r->kept);
+    rc = w->config.store->ops->update_write(w->config.store, &r->kept, update, n, err);
+    return rc == SL_OK ? SL_OK : sl_err_wrap(err, rc, "keep the update");
+}
+
+static enum sl_code work(struct sl_workplace *w, const struct sl_client_job *job,
+                         struct sl_client_result *r, struct sl_err *err)
+{
+    enum sl_code rc = set_up(w, job, err);
+    if (rc != SL_OK)
+        return rc;
+    size_t want = sl_model_layout(w->model)->n_values * sizeof(float);
+    if (job->order.model.size != want)
+        return sl_err_set(err, SL_E_INPUT,
+                          "the received model has %" PRIu64
+                          " bytes, this client's data and plan make it %zu",
+                          job->order.model.size, want);
+    struct sl_local_data data = {.set = &w->set,
+                                 .train = w->order,
+                                 .n_train = w->n_train,
+                                 .holdout = w->order + w->n_train,
+                                 .n_holdout = w->set.n - w->n_train};
+    if (job->order.kind == SL_TASK_TRAIN)
+        return train(w, job, &data, r, err);
+    return sl_local_evaluate(w->bench, &data, job->model, &r->eval, err);
+}
+
+void sl_workplace_do(struct sl_workplace *w, const struct sl_client_job *job,
+                     struct sl_client_result *ret)
+{
+    struct sl_err err;
+    *ret = (struct sl_client_result){0};
+    ret->rc = work(w, job, ret, &err);
+    if (ret->rc != SL_OK)
+        snprintf(ret->reason, sizeof ret->reason, "%.*s", (int)sizeof ret->reason - 1, err.msg);
+}
+
+enum sl_code sl_workplace_own_samples(const struct sl_workplace_config *config, uint64_t *ret,
+                                      struct sl_err *err)
+{
+    int32_t *labels;
+    size_t n;
+    uint32_t n_classes;
+    *ret = 0;
+    if (config->own.kind == NULL)
+        return SL_OK;
+    enum sl_code rc = sl_dataset_labels(&config->own, &labels, &n, &n_classes, err);
+    if (rc != SL_OK)
+        return sl_err_wrap(err, rc, "data");
+    free(labels);
+    *ret = n;
+    return SL_OK;
+}
