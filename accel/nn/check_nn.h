@@ -13,6 +13,7 @@
 #include <stdio.h>
 
 #include "common/error.h"
+#include "common/model_spec.h"
 
 struct sl_check_counts {
     size_t passed, failed, skipped;
@@ -26,5 +27,10 @@ struct sl_check_counts {
 enum sl_code sl_check_nn(const char *dir, const json_t *manifest,
                          bool (*want)(void *ctx, const char *name), void *ctx, FILE *out,
                          struct sl_check_counts *counts, struct sl_err *err);
+
+/* The spec that a vector's list of layers ({"type": "dense", "name": "fc1", "out": 10, ...})
+ * stands for; the vectors of tests/golden/fl have the same. SL_E_INPUT names the layer. */
+enum sl_code sl_check_layers(const json_t *layers, struct sl_model_spec *ret,
+                             struct sl_err *err);
 
 #endif
