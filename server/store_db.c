@@ -280,6 +280,24 @@ enum sl_code sl_db_row(struct sl_db *db, sqlite3_stmt *st, const char *what, boo
     return rc;
 }
 
+enum sl_code sl_db_bytes(sqlite3_stmt *st, int col, uint8_t *ret, size_t n,
+                                 struct sl_err *err)
+{
+    const void *data = sqlite3_column_blob(st, col);
+    int got = sqlite3_column_bytes(st, col);
+    if (data == NULL || (size_t)got != n)
+        return sl_err_set(err, SL_E_STATE, "state database: cell \"%s\" of %d bytes (%zu wanted)",
+                          sqlite3_column_name(st, col), got, n);
+    memcpy(ret, data, n);
+    return SL_OK;
+}
+
+void sl_db_text(sqlite3_stmt *st, int col, char *ret, size_t cap)
+{
+    const char *text = (const char *)sqlite3_column_text(st, col);
+    snprintf(ret, cap, "%s", text == NULL ? "" : text);
+}
+
 enum sl_code sl_db_begin(struct sl_db *db, bool synced, struct sl_err *err)
 {
     db->synced = synced && !db->sync_always;

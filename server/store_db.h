@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* store_db.h - the SQLite side of the store: the database file, its schema, prepared statements,
  * transactions, and the translation of SQLite's codes (full disk -> SL_E_NOSPACE; corrupt,
- * locked or unwritable -> SL_E_STATE; else SL_E_IO). Used by store_sqlite.c only.
+ * locked or unwritable -> SL_E_STATE; else SL_E_IO). Used by the store only.
  * WAL mode. A commit is written at once and survives a kill; a synced one (or any one with
  * sync_always) has also passed fsync, together with all commits before it.
  * Owns: connection and statements. Thread: loop thread. */
@@ -72,6 +72,11 @@ enum sl_code sl_db_run(struct sl_db *db, sqlite3_stmt *st, const char *what,
 /* Next row: *ret_row false behind the last, and the statement is rewound. */
 enum sl_code sl_db_row(struct sl_db *db, sqlite3_stmt *st, const char *what, bool *ret_row,
                        struct sl_err *err);
+
+/* Copies n bytes of a column; a cell of another size is corruption, SL_E_STATE. */
+enum sl_code sl_db_bytes(sqlite3_stmt *st, int col, uint8_t *ret, size_t n, struct sl_err *err);
+/* Copies a text, cut to `cap` with its closing zero. */
+void sl_db_text(sqlite3_stmt *st, int col, char *ret, size_t cap);
 
 enum sl_code sl_db_begin(struct sl_db *db, bool synced, struct sl_err *err);
 /* Commits when rc is SL_OK, rolls back otherwise; returns rc or the commit's own failure. */

@@ -21,6 +21,7 @@
 #include "common/mem.h"
 #include "server/store_checkpoint.h"
 #include "server/store_db.h"
+#include "server/store_journal.h"
 #include "server/store_spool.h"
 
 struct sqlite_store {
@@ -33,6 +34,28 @@ struct sqlite_store {
 static struct sqlite_store *self(struct sl_store *s)
 {
     return (struct sqlite_store *)s;
+}
+
+/* One row must have changed; `what` names it otherwise. */
+static enum sl_code changed_one(const struct sqlite_store *s, const char *what,
+                                struct sl_err *err)
+{
+    if (sqlite3_changes(s->db.conn) == 1)
+        return SL_OK;
+    return sl_err_set(err, SL_E_NOTFOUND, "journal has no such %s", what);
+}
+
+/* A bound statement as a transaction of its own. must_change: what it has to find; NULL = nothing. */
+static enum sl_code run_alone(struct sqlite_store *s, sqlite3_stmt *st, bool synced,
+                              const char *what, const char *must_change, struct sl_err *err)
+{
+    enum sl_code rc = sl_db_begin(&s->db, synced, err);
+    if (rc != SL_OK)
+        return rc;
+    rc = sl_db_run(&s->db, st, what, err);
+    if (rc == SL_OK && must_change != NULL)
+        rc = changed_one(s, must_change, err);
+    return sl_db_end(&s->db, rc, err);
 }
 
 /* --- registry ------------------------------------------------------------------------------- */
@@ -59,25 +82,6 @@ static enum sl_code put_client(struct sl_store *base, const struct sl_client_row
     return sl_db_end(&s->db, write_client(s, row, err), err);
 }
 
-/* Copies bytes of a column; a cell of another size is corruption. */
-static enum sl_code column_bytes(sqlite3_stmt *st, int col, uint8_t *ret, size_t n,
-                                 struct sl_err *err)
-{
-    const void *data = sqlite3_column_blob(st, col);
-    int got = sqlite3_column_bytes(st, col);
-    if (data == NULL || (size_t)got != n)
-        return sl_err_set(err, SL_E_STATE, "state database: cell \"%s\" of %d bytes (%zu wanted)",
-                          sqlite3_column_name(st, col), got, n);
-    memcpy(ret, data, n);
-    return SL_OK;
-}
-
-static void column_text(sqlite3_stmt *st, int col, char *ret, size_t cap)
-{
-    const char *text = (const char *)sqlite3_column_text(st, col);
-    snprintf(ret, cap, "%s", text == NULL ? "" : text);
-}
-
 static enum sl_code each_client(struct sl_store *base,
                                 enum sl_code (*fn)(void *, const struct sl_client_row *),
                                 void *ctx, struct sl_err *err)
@@ -90,8 +94,8 @@ static enum sl_code each_client(struct sl_store *base,
         enum sl_code rc = sl_db_row(&s->db, st, "clients", &row, err);
         if (rc != SL_OK || !row)
             return rc;
-        rc = column_bytes(st, 0, c.key, SL_KEY_BYTES, err);
-        column_text(st, 1, c.name, sizeof(c.name));
+        rc = sl_db_bytes(st, 0, c.key, SL_KEY_BYTES, err);
+        sl_db_text(st, 1, c.name, sizeof(c.name));
         c.index = (uint32_t)sqlite3_column_int64(st, 2);
         c.state = (enum sl_client_state)sqlite3_column_int(st, 3);
         if (rc == SL_OK)
@@ -107,13 +111,10 @@ static enum sl_code put_token(struct sl_store *base, const struct sl_token_row *
                               struct sl_err *err)
 {
     struct sqlite_store *s = self(base);
-    enum sl_code rc = sl_db_begin(&s->db, true, err);
-    if (rc != SL_OK)
-        return rc;
     sqlite3_stmt *st = sl_db_bind(&s->db, SL_DB_PUT_TOKEN, "bbii", row->id,
                                   (size_t)SL_TOKEN_ID_BYTES, row->psk, sizeof(row->psk),
                                   (int64_t)row->index, (int64_t)row->used);
-    return sl_db_end(&s->db, sl_db_run(&s->db, st, "token", err), err);
+    return run_alone(s, st, true, "token", NULL, err);
 }
 
 static enum sl_code find_token(struct sl_store *base, const uint8_t id[SL_TOKEN_ID_BYTES],
@@ -129,7 +130,7 @@ static enum sl_code find_token(struct sl_store *base, const uint8_t id[SL_TOKEN_
         return sl_err_set(err, SL_E_NOTFOUND, "no such join token");
     struct sl_token_row t = {0};
     memcpy(t.id, id, SL_TOKEN_ID_BYTES);
-    rc = column_bytes(st, 0, t.psk, sizeof(t.psk), err);
+    rc = sl_db_bytes(st, 0, t.psk, sizeof(t.psk), err);
     t.index = sqlite3_column_int(st, 1);
     t.used = sqlite3_column_int(st, 2) != 0;
     sqlite3_reset(st);
@@ -184,28 +185,13 @@ static enum sl_code put_run(struct sl_store *base, const struct sl_run_row *row,
     return rc;
 }
 
-/* One row must have changed; `what` names it otherwise. */
-static enum sl_code changed_one(const struct sqlite_store *s, const char *what,
-                                struct sl_err *err)
-{
-    if (sqlite3_changes(s->db.conn) == 1)
-        return SL_OK;
-    return sl_err_set(err, SL_E_NOTFOUND, "journal has no such %s", what);
-}
-
 static enum sl_code set_run_state(struct sl_store *base, uint64_t id, enum sl_run_state state,
                                   const char *reason, struct sl_err *err)
 {
     struct sqlite_store *s = self(base);
-    enum sl_code rc = sl_db_begin(&s->db, true, err);
-    if (rc != SL_OK)
-        return rc;
     sqlite3_stmt *st = sl_db_bind(&s->db, SL_DB_SET_RUN, "iit", (int64_t)id, (int64_t)state,
                                   reason == NULL ? "" : reason);
-    rc = sl_db_run(&s->db, st, "run state", err);
-    if (rc == SL_OK)
-        rc = changed_one(s, "run", err);
-    return sl_db_end(&s->db, rc, err);
+    return run_alone(s, st, true, "run state", "run", err);
 }
 
 static enum sl_code each_run(struct sl_store *base,
@@ -224,7 +210,7 @@ static enum sl_code each_run(struct sl_store *base,
         r.state = (enum sl_run_state)sqlite3_column_int(st, 1);
         r.plan_text = sqlite3_column_blob(st, 2);
         r.plan_bytes = (size_t)sqlite3_column_bytes(st, 2);
-        column_text(st, 3, r.reason, sizeof(r.reason));
+        sl_db_text(st, 3, r.reason, sizeof(r.reason));
         rc = fn(ctx, &r);
         if (rc != SL_OK) {
             sqlite3_reset(st);
@@ -396,149 +382,32 @@ static enum sl_code round_commit(struct sl_store *base, uint64_t run,
     return rc;
 }
 
-static enum sl_code read_member(sqlite3_stmt *st, struct sl_member_row *m, struct sl_err *err)
-{
-    *m = (struct sl_member_row){.client = (uint32_t)sqlite3_column_int64(st, 0),
-                                .accepted = sqlite3_column_int(st, 1) != 0};
-    if (!m->accepted)
-        return SL_OK;
-    m->order = (uint32_t)sqlite3_column_int64(st, 2);
-    m->slot = (uint32_t)sqlite3_column_int64(st, 3);
-    enum sl_code rc = column_bytes(st, 4, m->blob.id.bytes, SL_XXH_BYTES, err);
-    m->blob.size = (uint64_t)sqlite3_column_int64(st, 5);
-    m->meta = (struct sl_update_meta){
-        .weight = (uint64_t)sqlite3_column_int64(st, 6),
-        .samples = (uint64_t)sqlite3_column_int64(st, 7),
-        .steps = (uint32_t)sqlite3_column_int64(st, 8),
-        .loss_sum = sqlite3_column_double(st, 9),
-        .first_loss = sqlite3_column_double(st, 10),
-        .encoding = (uint32_t)sqlite3_column_int64(st, 11),
-        .has_eval = sqlite3_column_int(st, 12) != 0,
-        .eval = {.samples = (uint64_t)sqlite3_column_int64(st, 13),
-                 .correct = (uint64_t)sqlite3_column_int64(st, 14),
-                 .loss_sum = sqlite3_column_double(st, 15)},
-    };
-    return rc;
-}
-
-static enum sl_code load_members(struct sqlite_store *s, uint64_t run,
-                                 struct sl_open_round *ret, struct sl_err *err)
-{
-    sqlite3_stmt *st =
-        sl_db_bind(&s->db, SL_DB_MEMBERS, "ii", (int64_t)run, (int64_t)ret->round);
-    size_t cap = 0;
-    for (;;) {
-        bool row;
-        enum sl_code rc = sl_db_row(&s->db, st, "members", &row, err);
-        if (rc != SL_OK || !row)
-            return rc;
-        if (ret->n_members == cap) {
-            cap = cap == 0 ? 16 : 2 * cap;
-            struct sl_member_row *more = realloc(ret->members, cap * sizeof(*more));
-            if (more == NULL) {
-                sqlite3_reset(st);
-                return sl_err_set(err, SL_E_NOMEM, "members of round %" PRIu32, ret->round);
-            }
-            ret->members = more;
-        }
-        rc = read_member(st, &ret->members[ret->n_members++], err);
-        if (rc != SL_OK) {
-            sqlite3_reset(st);
-            return rc;
-        }
-    }
-}
-
 static enum sl_code load_open_round(struct sl_store *base, uint64_t run, bool *ret_present,
                                     struct sl_open_round *ret, struct sl_err *err)
 {
-    struct sqlite_store *s = self(base);
-    sqlite3_stmt *st = sl_db_bind(&s->db, SL_DB_OPEN_OF_RUN, "i", (int64_t)run);
-    bool row;
-    enum sl_code rc = sl_db_row(&s->db, st, "open round", &row, err);
-    if (rc != SL_OK)
-        return rc;
-    if (!row) {
-        *ret_present = false;
-        return SL_OK;
-    }
-    struct sl_open_round r = {.round = (uint32_t)sqlite3_column_int64(st, 0),
-                              .attempt = (uint32_t)sqlite3_column_int64(st, 1),
-                              .remaining_ms = (uint64_t)sqlite3_column_int64(st, 2)};
-    sqlite3_reset(st);
-    rc = load_members(s, run, &r, err);
-    if (rc != SL_OK) {
-        free(r.members);
-        return rc;
-    }
-    *ret_present = true;
-    *ret = r;
-    return SL_OK;
-}
-
-static enum sl_code copy_state(sqlite3_stmt *st, struct sl_last_commit *c, struct sl_err *err)
-{
-    const void *data = sqlite3_column_blob(st, 3);
-    size_t n = (size_t)sqlite3_column_bytes(st, 3);
-    if (data == NULL || n == 0)
-        return SL_OK;
-    c->state = malloc(n);
-    if (c->state == NULL)
-        return sl_err_set(err, SL_E_NOMEM, "strategy state of %zu bytes", n);
-    memcpy(c->state, data, n);
-    c->state_bytes = n;
-    return SL_OK;
+    return sl_journal_open_round(&self(base)->db, run, ret_present, ret, err);
 }
 
 static enum sl_code load_last_commit(struct sl_store *base, uint64_t run,
                                      struct sl_last_commit *ret, struct sl_err *err)
 {
-    struct sqlite_store *s = self(base);
-    sqlite3_stmt *st = sl_db_bind(&s->db, SL_DB_LAST_COMMIT, "i", (int64_t)run);
-    bool row;
-    enum sl_code rc = sl_db_row(&s->db, st, "last commit", &row, err);
-    if (rc != SL_OK)
-        return rc;
-    struct sl_last_commit c = {.present = row};
-    if (row) {
-        c.round = (uint32_t)sqlite3_column_int64(st, 0);
-        rc = column_bytes(st, 1, c.model_digest, SL_DIGEST_BYTES, err);
-        column_text(st, 2, c.checkpoint, sizeof(c.checkpoint));
-        if (rc == SL_OK)
-            rc = copy_state(st, &c, err);
-        sqlite3_reset(st);
-    }
-    if (rc == SL_OK)
-        *ret = c;
-    return rc;
+    return sl_journal_last_commit(&self(base)->db, run, ret, err);
 }
 
 static enum sl_code was_included(struct sl_store *base, uint64_t run, uint32_t round,
                                  uint32_t client, bool *ret_known, bool *ret_included,
                                  struct sl_err *err)
 {
-    struct sqlite_store *s = self(base);
-    sqlite3_stmt *st = sl_db_bind(&s->db, SL_DB_WAS_INCLUDED, "iii", (int64_t)run,
-                                  (int64_t)round, (int64_t)client);
-    bool row;
-    enum sl_code rc = sl_db_row(&s->db, st, "included", &row, err);
-    if (rc != SL_OK)
-        return rc;
-    *ret_known = row && sqlite3_column_int(st, 0) != 0;
-    *ret_included = *ret_known && sqlite3_column_int(st, 1) != 0;
-    if (row)
-        sqlite3_reset(st);
-    return SL_OK;
+    return sl_journal_was_included(&self(base)->db, run, round, client, ret_known, ret_included,
+                                   err);
 }
 
 static enum sl_code put_report(struct sl_store *base, uint64_t run, const char *json,
                                struct sl_err *err)
 {
     struct sqlite_store *s = self(base);
-    enum sl_code rc = sl_db_begin(&s->db, false, err);
-    if (rc != SL_OK)
-        return rc;
-    return sl_db_end(&s->db, write_report(s, run, json, err), err);
+    sqlite3_stmt *st = sl_db_bind(&s->db, SL_DB_ADD_REPORT, "it", (int64_t)run, json);
+    return run_alone(s, st, false, "report", NULL, err);
 }
 
 static enum sl_code each_report(struct sl_store *base, uint64_t run,
