@@ -163,6 +163,8 @@ static void trained(struct vclient *v, uint32_t boot)
     if (r.rc == SL_OK && k->task.train) {
         r.kept = (struct sl_kept_update){.run_id = k->order.run_id,
                                          .round = k->order.round,
+                                         .plan = k->order.plan.id,
+                                         .model = k->order.model.id,
                                          .blob = k->result.blob,
                                          .meta = k->result.meta};
         if (v->w->opt.hooks.updated != NULL)
