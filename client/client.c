@@ -45,7 +45,8 @@ static void answer(struct answers *as, const struct sl_task_event *ev)
     as->ev[as->n++] = *ev;
 }
 
-/* --- requests ---------------------------------------------------------------------------------- */
+/* --- requests
+ * ---------------------------------------------------------------------------------- */
 
 static void send_register(struct sl_client *c, uint64_t id)
 {
@@ -93,7 +94,8 @@ static enum sl_code read_chunk(struct sl_client *c, const struct sl_task_action 
     return c->env.store->ops->update_read(c->env.store, a->offset, c->chunk, a->n, err);
 }
 
-static void send_put(struct sl_client *c, const struct sl_task_action *a, struct answers *as)
+static void send_put(struct sl_client *c, const struct sl_task_action *a,
+                     struct answers *as)
 {
     struct sl_err err;
     if (read_chunk(c, a, &err) != SL_OK) {
@@ -134,15 +136,18 @@ static void send_eval(struct sl_client *c, uint64_t id)
     c->env.send(c->env.ctx, id, &m);
 }
 
-/* --- blobs, store, work ------------------------------------------------------------------------- */
+/* --- blobs, store, work
+ * ------------------------------------------------------------------------- */
 
 static void blob_failed(struct answers *as)
 {
     as->blob_failed = true;
-    answer(as, &(struct sl_task_event){.kind = SL_TASK_EV_BLOB_FAILED, .reason = as->err.msg});
+    answer(as, &(struct sl_task_event){.kind = SL_TASK_EV_BLOB_FAILED,
+                                       .reason = as->err.msg});
 }
 
-static void finish_blob(struct sl_client *c, const struct sl_task_action *a, struct answers *as)
+static void finish_blob(struct sl_client *c, const struct sl_task_action *a,
+                        struct answers *as)
 {
     if (c->env.blob_finish(c->env.ctx, &a->ref, &c->bytes[a->blob], &as->err) != SL_OK)
         blob_failed(as);
@@ -179,7 +184,8 @@ static void load_kept(struct sl_client *c, struct answers *as)
 {
     struct sl_err err;
     bool present = false;
-    enum sl_code rc = c->env.store->ops->update_load(c->env.store, &present, &as->kept, &err);
+    enum sl_code rc =
+        c->env.store->ops->update_load(c->env.store, &present, &as->kept, &err);
     if (rc != SL_OK)
         sl_log(c->env.log, SL_LOG_WARN, "kept update: %s", err.msg);
     answer(as, &(struct sl_task_event){
@@ -208,14 +214,15 @@ static void work(struct sl_client *c)
     c->env.work(c->env.ctx, &c->job);
 }
 
-/* --- what an operator reads ---------------------------------------------------------------------- */
+/* --- what an operator reads
+ * ---------------------------------------------------------------------- */
 
 static void say_task(const struct sl_client *c)
 {
     const struct sl_task_order *o = &c->task.order;
-    sl_log(c->env.log, SL_LOG_INFO, "run %" PRIu64 " round %" PRIu32 ": %s, model of %" PRIu64
-           " bytes", o->run_id, o->round,
-           o->kind == SL_TASK_TRAIN ? "training" : "evaluating", o->model.size);
+    sl_log(c->env.log, SL_LOG_INFO,
+           "run %" PRIu64 " round %" PRIu32 ": %s, model of %" PRIu64 " bytes", o->run_id,
+           o->round, o->kind == SL_TASK_TRAIN ? "training" : "evaluating", o->model.size);
 }
 
 static void say(struct sl_client *c, enum sl_task_note note)
@@ -226,12 +233,14 @@ static void say(struct sl_client *c, enum sl_task_note note)
         bool reason;
         const char *text;
     } notes[] = {
-        [SL_NOTE_AGAIN] = {SL_LOG_INFO, true, false, "sending the update kept from before"},
+        [SL_NOTE_AGAIN] = {SL_LOG_INFO, true, false,
+                           "sending the update kept from before"},
         [SL_NOTE_DAMAGED] = {SL_LOG_WARN, true, false, "the kept update can't be used"},
         [SL_NOTE_ACCEPTED] = {SL_LOG_INFO, true, false, "update accepted"},
         [SL_NOTE_REJECTED] = {SL_LOG_WARN, true, true, "update rejected"},
         [SL_NOTE_STALE] = {SL_LOG_WARN, true, true, "update came too late"},
-        [SL_NOTE_COMMITTED] = {SL_LOG_INFO, true, false, "settled, the update is in the model"},
+        [SL_NOTE_COMMITTED] = {SL_LOG_INFO, true, false,
+                               "settled, the update is in the model"},
         [SL_NOTE_LEFT_OUT] = {SL_LOG_INFO, true, false, "settled without this update"},
         [SL_NOTE_GONE] = {SL_LOG_INFO, false, true, "task given up"},
         [SL_NOTE_FAILED] = {SL_LOG_ERROR, false, true, "task failed"},
@@ -287,7 +296,9 @@ static void set_phase(struct sl_client *c)
     snprintf(c->phase, sizeof c->phase, "%s round %" PRIu32, what, c->task.order.round);
 }
 
-/* --- events ---------------------------------------------------------------------------------------- */
+/* --- events
+ * ----------------------------------------------------------------------------------------
+ */
 
 static void carry_out(struct sl_client *c, const struct sl_task_action *a,
                       const struct sl_msg *m, struct answers *as)
@@ -332,8 +343,8 @@ static void carry_out(struct sl_client *c, const struct sl_task_action *a,
     }
 }
 
-/* One step and what follows from it. The chain is short: checking what is kept, a plan that is
- * complete, a model that is complete. */
+/* One step and what follows from it. The chain is short: checking what is kept, a plan
+ * that is complete, a model that is complete. */
 static void feed(struct sl_client *c, const struct sl_task_event *ev)
 {
     struct sl_task_actions out;
@@ -349,8 +360,8 @@ static void feed(struct sl_client *c, const struct sl_task_event *ev)
     }
 }
 
-/* Waits are stretched by up to a quarter, so that clients that waited for the same thing do not come
- * back in one burst. */
+/* Waits are stretched by up to a quarter, so that clients that waited for the same thing
+ * do not come back in one burst. */
 static uint64_t spread(struct sl_client *c, uint64_t at_ms)
 {
     if (at_ms <= c->now_ms)
@@ -411,7 +422,8 @@ void sl_client_connected(struct sl_client *c, uint64_t now_ms)
     event(c, &(struct sl_task_event){.kind = SL_TASK_EV_CONNECTED, .now_ms = now_ms});
 }
 
-void sl_client_reply(struct sl_client *c, uint64_t now_ms, uint64_t id, const struct sl_msg *m)
+void sl_client_reply(struct sl_client *c, uint64_t now_ms, uint64_t id,
+                     const struct sl_msg *m)
 {
     event(c, &(struct sl_task_event){
                  .kind = SL_TASK_EV_REPLY, .now_ms = now_ms, .id = id, .msg = m});
@@ -419,7 +431,8 @@ void sl_client_reply(struct sl_client *c, uint64_t now_ms, uint64_t id, const st
 
 void sl_client_lost(struct sl_client *c, uint64_t now_ms, uint64_t id)
 {
-    event(c, &(struct sl_task_event){.kind = SL_TASK_EV_LOST, .now_ms = now_ms, .id = id});
+    event(c,
+          &(struct sl_task_event){.kind = SL_TASK_EV_LOST, .now_ms = now_ms, .id = id});
 }
 
 void sl_client_disconnected(struct sl_client *c, uint64_t now_ms)
@@ -427,7 +440,8 @@ void sl_client_disconnected(struct sl_client *c, uint64_t now_ms)
     event(c, &(struct sl_task_event){.kind = SL_TASK_EV_DISCONNECTED, .now_ms = now_ms});
 }
 
-void sl_client_done(struct sl_client *c, uint64_t now_ms, const struct sl_client_result *r)
+void sl_client_done(struct sl_client *c, uint64_t now_ms,
+                    const struct sl_client_result *r)
 {
     bool ok = r->rc == SL_OK;
     bool train = c->task.order.kind == SL_TASK_TRAIN;

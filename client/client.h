@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* client.h - a client without sockets, clocks or threads of its own: registers, polls, fetches plan
- * and model, has the task done, keeps the update, pushes it, and waits until its round is
- * settled. The daemon (client/daemon.c) and the simulator (sim/world.c) drive this very
- * code. client/task.h is the pure machine inside; this object turns its actions into calls.
+/* client.h - a client without sockets, clocks or threads of its own: registers, polls,
+ * fetches plan and model, has the task done, keeps the update, pushes it, and waits until
+ * its round is settled. The daemon (client/daemon.c) and the simulator (sim/world.c)
+ * drive this very code. client/task.h is the pure machine inside; this object turns its
+ * actions into calls.
  *
  * Owns: the task machine and what it has fetched. Borrows: env. Thread: loop thread only.
  * Small: a registered, idle client takes under 2 KiB, so that a simulation holds many. */
@@ -36,23 +37,27 @@ struct sl_client_env {
     struct sl_client_store *store; /* borrowed */
     struct sl_log *log;            /* borrowed, may be NULL */
     /* Sends a request; its reply comes back as sl_client_reply with the same id, or
-     * sl_client_lost when the session ended first, or there was none: then nothing more is sent
-     * until sl_client_connected. At most SL_CLIENT_WINDOW are open. The message and its attachment are
-     * borrowed until send returns. No function of env calls back from inside. */
+     * sl_client_lost when the session ended first, or there was none: then nothing more
+     * is sent until sl_client_connected. At most SL_CLIENT_WINDOW are open. The message
+     * and its attachment are borrowed until send returns. No function of env calls back
+     * from inside. */
     void (*send)(void *ctx, uint64_t id, const struct sl_msg *m);
     void (*wake_at)(void *ctx, uint64_t at_ms);
-    /* Where received blobs live. begin: room for `ref`. write: chunk arrived, in any order. finish:
-     * all there and checked by its id: the bytes, aligned to 8, valid until blob_release. A plan is held
-     * until a task with another plan comes, a model for one task. release follows each begin
-     * that succeeded, after a failure too, except sl_client_free. */
-    enum sl_code (*blob_begin)(void *ctx, const struct sl_blob_ref *ref, struct sl_err *err);
+    /* Where received blobs live. begin: room for `ref`. write: chunk arrived, in any
+     * order. finish: all there and checked by its id: the bytes, aligned to 8, valid
+     * until blob_release. A plan is held until a task with another plan comes, a model
+     * for one task. release follows each begin that succeeded, after a failure too,
+     * except sl_client_free. */
+    enum sl_code (*blob_begin)(void *ctx, const struct sl_blob_ref *ref,
+                               struct sl_err *err);
     enum sl_code (*blob_write)(void *ctx, const struct sl_blob_ref *ref, uint64_t offset,
                                const uint8_t *data, size_t n, struct sl_err *err);
     enum sl_code (*blob_finish)(void *ctx, const struct sl_blob_ref *ref,
                                 const uint8_t **ret_bytes, struct sl_err *err);
     void (*blob_release)(void *ctx, const struct sl_blob_ref *ref);
-    /* Has the job done on a worker (which writes the update to the store, see sl_client_keep), then
-     * calls sl_client_done. One at a time; *job is borrowed until then. */
+    /* Has the job done on a worker (which writes the update to the store, see
+     * sl_client_keep), then calls sl_client_done. One at a time; *job is borrowed until
+     * then. */
     void (*work)(void *ctx, const struct sl_client_job *job);
     uint64_t seed; /* for the spread of retries only */
     uint64_t boot_id;
@@ -66,9 +71,9 @@ struct sl_client_env {
 
 struct sl_client_result {
     enum sl_code rc;
-    char reason[SL_WIRE_REASON];     /* rc != OK */
-    struct sl_kept_update kept;      /* TRAIN: as written to the store */
-    struct sl_eval_counts eval;      /* EVALUATE */
+    char reason[SL_WIRE_REASON]; /* rc != OK */
+    struct sl_kept_update kept;  /* TRAIN: as written to the store */
+    struct sl_eval_counts eval;  /* EVALUATE */
 };
 
 enum sl_code sl_client_new(const struct sl_client_env *env, uint64_t now_ms,
@@ -77,11 +82,13 @@ void sl_client_free(struct sl_client *c); /* as a kill would */
 
 /* A session is up (again): registers and goes on. */
 void sl_client_connected(struct sl_client *c, uint64_t now_ms);
-void sl_client_reply(struct sl_client *c, uint64_t now_ms, uint64_t id, const struct sl_msg *m);
+void sl_client_reply(struct sl_client *c, uint64_t now_ms, uint64_t id,
+                     const struct sl_msg *m);
 void sl_client_lost(struct sl_client *c, uint64_t now_ms, uint64_t id);
 /* The session is gone: as sl_client_lost for every open request. */
 void sl_client_disconnected(struct sl_client *c, uint64_t now_ms);
-void sl_client_done(struct sl_client *c, uint64_t now_ms, const struct sl_client_result *r);
+void sl_client_done(struct sl_client *c, uint64_t now_ms,
+                    const struct sl_client_result *r);
 void sl_client_time(struct sl_client *c, uint64_t now_ms);
 /* No new task; a push under way, or one that follows the training under way, is finished.
  * sl_client_idle: nothing is worked on, pushed or reported. */
@@ -89,7 +96,8 @@ void sl_client_drain(struct sl_client *c);
 bool sl_client_idle(const struct sl_client *c);
 /* For status lines: "training round 3", "waiting". */
 const char *sl_client_phase(const struct sl_client *c);
-uint32_t sl_client_index(const struct sl_client *c); /* UINT32_MAX before the first registration */
+uint32_t
+sl_client_index(const struct sl_client *c); /* UINT32_MAX before the first registration */
 /* An update is kept whose round is not settled yet. */
 bool sl_client_keeps(const struct sl_client *c);
 

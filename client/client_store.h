@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* client_store.h - what a client remembers across a kill, as an ops table: the update it has made and
- * whose round is not settled yet, and (later) state of its local algorithm. One update at a time.
- * store_files.c keeps it in the state directory (written, not synced: a lost update is trained
- * again to the same bytes); the simulator has its own.
+/* client_store.h - what a client remembers across a kill, as an ops table: the update it
+ * has made and whose round is not settled yet, and (later) state of its local algorithm.
+ * One update at a time. store_files.c keeps it in the state directory (written, not
+ * synced: a lost update is trained again to the same bytes); the simulator has its own.
  * Thread: update_write runs on the worker that trained; the rest on the loop thread. */
 #ifndef SL_CLIENT_STORE_H
 #define SL_CLIENT_STORE_H
@@ -27,9 +27,11 @@ struct sl_log;
 
 struct sl_client_store_ops {
     /* Replaces the kept update, all or nothing. */
-    enum sl_code (*update_write)(struct sl_client_store *s, const struct sl_kept_update *u,
-                                 const uint8_t *data, size_t n, struct sl_err *err);
-    /* What is kept; *ret_present false when nothing is, or what is there fails its checksum. */
+    enum sl_code (*update_write)(struct sl_client_store *s,
+                                 const struct sl_kept_update *u, const uint8_t *data,
+                                 size_t n, struct sl_err *err);
+    /* What is kept; *ret_present false when nothing is, or what is there fails its
+     * checksum. */
     enum sl_code (*update_load)(struct sl_client_store *s, bool *ret_present,
                                 struct sl_kept_update *ret, struct sl_err *err);
     enum sl_code (*update_read)(struct sl_client_store *s, uint64_t offset, uint8_t *ret,
@@ -42,12 +44,12 @@ struct sl_client_store {
     const struct sl_client_store_ops *ops;
 };
 
-/* The store in a state directory (made with mode 0700 when it is not there), which is locked against a
- * second client. log: where damaged content is reported; borrowed, NULL allowed. SL_E_STATE
- * when the directory can't be used. close() frees it.
+/* The store in a state directory (made with mode 0700 when it is not there), which is
+ * locked against a second client. log: where damaged content is reported; borrowed, NULL
+ * allowed. SL_E_STATE when the directory can't be used. close() frees it.
  *
- * File `update`, little-endian; `update.tmp` is the same while it is written, or an old one
- * whose pages the next is written to:
+ * File `update`, little-endian; `update.tmp` is the same while it is written, or an old
+ * one whose pages the next is written to:
  *
  *     0   "SLUPDAT1"             64  blob id 16         112 loss_sum f64
  *     8   header bytes u64       80  blob size u64      120 first_loss f64

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A call is one request from its message to the message that answers it. Its session may end while it is
- * under way, in the transport or on a worker; the transport can't be told, so the call goes on and is
- * dropped when it comes back with an old session's number. */
+/* A call is one request from its message to the message that answers it. Its session may
+ * end while it is under way, in the transport or on a worker; the transport can't be
+ * told, so the call goes on and is dropped when it comes back with an old session's
+ * number. */
 #include "client/connection.h"
 
 #include <sodium.h>
@@ -11,8 +12,10 @@
 
 #include "common/mem.h"
 
-#define INLINE_BYTES ((size_t)64 << 10) /* smaller records are sealed and opened on the loop */
-#define CONTEXTS 16         /* the window twice, so that calls of a session that ended don't block */
+#define INLINE_BYTES                                                                     \
+    ((size_t)64 << 10) /* smaller records are sealed and opened on the loop */
+#define CONTEXTS                                                                         \
+    16 /* the window twice, so that calls of a session that ended don't block */
 #define POLL_RESEND_MS 10000  /* the coordinator holds a poll for 8 s */
 #define CHUNK_RESEND_MS 60000 /* a slow uplink does not repeat its own uploads */
 #define LOOK_AGAIN_MS 60000   /* has the session grown old? */
@@ -36,8 +39,8 @@ struct sl_connection {
     struct sl_link_config again; /* with the token, for a key that turns out unknown */
     bool token_left;
     bool up, closing, handle_open, dialer_open;
-    bool down_soon; /* a request came while there was no session */
-    bool asking;    /* a handshake is with the transport */
+    bool down_soon;   /* a request came while there was no session */
+    bool asking;      /* a handshake is with the transport */
     uv_timer_t timer; /* handshakes */
     struct sl_dialer *dialer;
     const struct sl_executor *executor;
@@ -54,7 +57,8 @@ static uint64_t now_ms(void)
     return uv_hrtime() / 1000000u;
 }
 
-/* --- sessions ------------------------------------------------------------------------------------ */
+/* --- sessions
+ * ------------------------------------------------------------------------------------ */
 
 static void schedule(struct sl_connection *c)
 {
@@ -150,7 +154,9 @@ static void on_timer(uv_timer_t *t)
     schedule(c);
 }
 
-/* --- calls --------------------------------------------------------------------------------------- */
+/* --- calls
+ * ---------------------------------------------------------------------------------------
+ */
 
 static void call_free(struct call *k)
 {
@@ -183,11 +189,12 @@ static void deliver(struct call *k)
         return;
     }
     if (k->opened != SL_OK) {
-        sl_log(c->log, SL_LOG_WARN, "an answer does not authenticate; starting a new session");
+        sl_log(c->log, SL_LOG_WARN,
+               "an answer does not authenticate; starting a new session");
         renew(c);
     } else if (sl_caller_answered(&c->link.caller, &k->head)) {
-        if (sl_wire_unpack(k->frame.data + SL_ENVELOPE_BYTES, k->plain_bytes, SL_TO_CLIENT, &m,
-                           &err) != SL_OK) {
+        if (sl_wire_unpack(k->frame.data + SL_ENVELOPE_BYTES, k->plain_bytes,
+                           SL_TO_CLIENT, &m, &err) != SL_OK) {
             sl_log(c->log, SL_LOG_ERROR, "answer of the coordinator: %s", err.msg);
             renew(c);
         } else {
@@ -201,8 +208,8 @@ static void open_run(struct sl_job *job)
 {
     struct call *k = (struct call *)job;
     struct sl_err err;
-    k->opened = sl_record_open(k->keys, SL_ENV_RESPONSE, k->frame.data, k->frame.n, &k->head,
-                               &k->plain_bytes, &err);
+    k->opened = sl_record_open(k->keys, SL_ENV_RESPONSE, k->frame.data, k->frame.n,
+                               &k->head, &k->plain_bytes, &err);
 }
 
 static void open_done(struct sl_job *job, void *ctx)
@@ -302,7 +309,8 @@ static enum sl_code prepare(struct call *k, const struct sl_msg *m, struct sl_er
     k->head = (struct sl_envelope){.kind = SL_ENV_REQUEST,
                                    .session = sl_keys_session(c->link.keys)};
     rc = sl_caller_next(&c->link.caller, &k->head.counter, &k->head.other);
-    return rc == SL_OK ? SL_OK : sl_err_set(err, rc, "the session takes no more requests");
+    return rc == SL_OK ? SL_OK
+                       : sl_err_set(err, rc, "the session takes no more requests");
 }
 
 void sl_connection_send(struct sl_connection *c, uint64_t id, const struct sl_msg *m)
@@ -319,9 +327,9 @@ void sl_connection_send(struct sl_connection *c, uint64_t id, const struct sl_ms
     }
     k->connection = c;
     k->id = id;
-    k->resend_ms =
-        m->kind == SL_MSG_PUT_CHUNK || m->kind == SL_MSG_GET_CHUNK ? CHUNK_RESEND_MS
-                                                                   : POLL_RESEND_MS;
+    k->resend_ms = m->kind == SL_MSG_PUT_CHUNK || m->kind == SL_MSG_GET_CHUNK
+                       ? CHUNK_RESEND_MS
+                       : POLL_RESEND_MS;
     if (prepare(k, m, &err) == SL_OK) {
         seal(k);
         return;
@@ -331,7 +339,8 @@ void sl_connection_send(struct sl_connection *c, uint64_t id, const struct sl_ms
     renew(c);
 }
 
-/* --- opening and closing -------------------------------------------------------------------------- */
+/* --- opening and closing
+ * -------------------------------------------------------------------------- */
 
 static void on_link(void *ctx, bool up)
 {
@@ -380,8 +389,10 @@ enum sl_code sl_connection_open(struct uv_loop_s *loop,
                                         .contexts = CONTEXTS,
                                         .reconnect_min_ms = RECONNECT_MIN_MS,
                                         .reconnect_max_ms = RECONNECT_MAX_MS};
-    struct sl_dialer_events dialer = {.ctx = c, .on_link = on_link, .on_closed = dialer_closed};
-    enum sl_code rc = sl_dialer_open(loop, config->url, &options, &dialer, &c->dialer, err);
+    struct sl_dialer_events dialer = {
+        .ctx = c, .on_link = on_link, .on_closed = dialer_closed};
+    enum sl_code rc =
+        sl_dialer_open(loop, config->url, &options, &dialer, &c->dialer, err);
     if (rc != SL_OK) {
         sl_connection_free(c);
         return rc;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* connection.h - a client's requests over the wire: dials the coordinator, keeps a session with it, seals,
- * sends, opens and unpacks. Reconnects for ever; a session that is gone is replaced by itself,
- * and whoever has requests open is told. Owns: dialer and session. Borrows: loop, executor, log.
- * Thread: loop thread only; large records are sealed and opened on the executor. */
+/* connection.h - a client's requests over the wire: dials the coordinator, keeps a
+ * session with it, seals, sends, opens and unpacks. Reconnects for ever; a session that
+ * is gone is replaced by itself, and whoever has requests open is told. Owns: dialer and
+ * session. Borrows: loop, executor, log. Thread: loop thread only; large records are
+ * sealed and opened on the executor. */
 #ifndef SL_CLIENT_CONNECTION_H
 #define SL_CLIENT_CONNECTION_H
 
@@ -20,9 +21,10 @@ struct uv_loop_s;
 struct sl_connection;
 
 struct sl_connection_config {
-    const char *url;            /* tcp://HOST:PORT */
-    struct sl_link_config link; /* copied; has_token: enrol with it if the key is not known */
-    bool token_first;           /* the key is new: the token is needed */
+    const char *url; /* tcp://HOST:PORT */
+    struct sl_link_config
+        link;         /* copied; has_token: enrol with it if the key is not known */
+    bool token_first; /* the key is new: the token is needed */
     const struct sl_executor *executor;
     struct sl_log *log;
 };
@@ -32,7 +34,8 @@ struct sl_connection_events {
     void (*up)(void *ctx);   /* a session: requests of earlier ones are forgotten */
     void (*down)(void *ctx); /* the session is gone, and its requests with it */
     void (*reply)(void *ctx, uint64_t id, const struct sl_msg *m); /* m: for the call */
-    void (*refused)(void *ctx, const struct sl_err *err); /* key or token not wanted, for good */
+    void (*refused)(void *ctx,
+                    const struct sl_err *err); /* key or token not wanted, for good */
 };
 
 enum sl_code sl_connection_open(struct uv_loop_s *loop,
@@ -48,8 +51,8 @@ void sl_connection_enrolled(struct sl_connection *c);
 bool sl_connection_up(const struct sl_connection *c);
 struct sl_wire_bytes sl_connection_bytes(const struct sl_connection *c);
 
-/* Ends everything; no event comes any more. closed is called when the loop can do without it; then all
- * jobs must have run out (sl_pool_free) before sl_connection_free. */
+/* Ends everything; no event comes any more. closed is called when the loop can do without
+ * it; then all jobs must have run out (sl_pool_free) before sl_connection_free. */
 void sl_connection_close(struct sl_connection *c, void (*closed)(void *ctx), void *ctx);
 void sl_connection_free(struct sl_connection *c); /* NULL allowed */
 

@@ -23,10 +23,10 @@
 
 #define WORKERS 2 /* one trains, the other seals and opens large records meanwhile */
 #define TICK_MS 1000
-#define REST_MS 2000      /* without a task so long, memory is given back */
-#define DRAIN_MS 10000    /* for what is under way at a signal */
-#define SHUTDOWN_MS 5000  /* then the process ends whatever the messaging library does */
-#define REACH_MS 30000    /* --once: without a session so long, nobody is there */
+#define REST_MS 2000     /* without a task so long, memory is given back */
+#define DRAIN_MS 10000   /* for what is under way at a signal */
+#define SHUTDOWN_MS 5000 /* then the process ends whatever the messaging library does */
+#define REACH_MS 30000   /* --once: without a session so long, nobody is there */
 
 struct blob {
     struct sl_blob_ref ref;
@@ -59,7 +59,7 @@ struct daemon {
     uint64_t started_ms, rested_since_ms, down_since_ms;
 
     /* of --once */
-    uint32_t rounds; /* of the plan last worked on */
+    uint32_t rounds;  /* of the plan last worked on */
     uint32_t settled; /* updates of this process's time */
     bool over;
 
@@ -74,7 +74,8 @@ static uint64_t now_ms(void)
     return uv_hrtime() / 1000000u;
 }
 
-/* --- received blobs -------------------------------------------------------------------------------- */
+/* --- received blobs
+ * -------------------------------------------------------------------------------- */
 
 static struct blob *blob_find(struct daemon *d, const struct sl_blob_ref *ref)
 {
@@ -84,15 +85,17 @@ static struct blob *blob_find(struct daemon *d, const struct sl_blob_ref *ref)
     return NULL;
 }
 
-static enum sl_code blob_begin(void *ctx, const struct sl_blob_ref *ref, struct sl_err *err)
+static enum sl_code blob_begin(void *ctx, const struct sl_blob_ref *ref,
+                               struct sl_err *err)
 {
     struct daemon *d = ctx;
     struct blob *b = d->blob[0].bytes == NULL ? &d->blob[0] : &d->blob[1];
     if (b->bytes != NULL)
         return sl_err_set(err, SL_E_BUG, "blob: two are held already");
     if (ref->size == 0 || ref->size > SL_BLOB_BYTES_MAX)
-        return sl_err_set(err, SL_E_LIMIT, "blob of %" PRIu64 " bytes, allowed are 1 to %zu",
-                          ref->size, SL_BLOB_BYTES_MAX);
+        return sl_err_set(err, SL_E_LIMIT,
+                          "blob of %" PRIu64 " bytes, allowed are 1 to %zu", ref->size,
+                          SL_BLOB_BYTES_MAX);
     b->bytes = malloc((size_t)ref->size);
     if (b->bytes == NULL)
         return sl_err_set(err, SL_E_NOMEM, "no memory for a blob of %" PRIu64 " bytes",
@@ -134,7 +137,9 @@ static void blob_release(void *ctx, const struct sl_blob_ref *ref)
     *b = (struct blob){0};
 }
 
-/* --- closing ------------------------------------------------------------------------------------------ */
+/* --- closing
+ * ------------------------------------------------------------------------------------------
+ */
 
 static void close_handle(uv_handle_t *h, void *arg)
 {
@@ -180,7 +185,8 @@ static void settle(struct daemon *d)
         begin_close(d);
 }
 
-/* --- the core's surroundings --------------------------------------------------------------------------- */
+/* --- the core's surroundings
+ * --------------------------------------------------------------------------- */
 
 static void send_message(void *ctx, uint64_t id, const struct sl_msg *m)
 {
@@ -212,19 +218,22 @@ static void log_result(struct daemon *d, uint64_t took_ms)
 {
     const struct sl_client_result *r = &d->result;
     const struct sl_update_meta *m = &r->kept.meta;
-    const struct sl_eval_counts *e = d->order->order.kind == SL_TASK_TRAIN ? &m->eval : &r->eval;
+    const struct sl_eval_counts *e =
+        d->order->order.kind == SL_TASK_TRAIN ? &m->eval : &r->eval;
     uint32_t round = d->order->order.round;
     if (r->rc != SL_OK)
         return; /* the core logs it with the report */
     if (e->samples > 0)
         sl_log(d->log, SL_LOG_INFO,
                "round %" PRIu32 ": received model: accuracy %.4f, loss %.4f on %" PRIu64
-               " held-out samples", round, (double)e->correct / (double)e->samples,
+               " held-out samples",
+               round, (double)e->correct / (double)e->samples,
                e->loss_sum / (double)e->samples, e->samples);
     if (d->order->order.kind == SL_TASK_TRAIN)
         sl_log(d->log, SL_LOG_INFO,
                "round %" PRIu32 ": trained %" PRIu32 " steps, %" PRIu64
-               " samples, loss %.4f, %.2f s", round, m->steps, m->samples,
+               " samples, loss %.4f, %.2f s",
+               round, m->steps, m->samples,
                m->samples > 0 ? m->loss_sum / (double)m->samples : 0.0,
                (double)took_ms / 1000.0);
 }
@@ -256,7 +265,8 @@ static void work_done(struct sl_job *job, void *ctx)
         return;
     }
     uv_update_time(&d->loop);
-    uv_timer_start(&d->slow, on_slow, (uint64_t)((d->slowdown - 1.0) * (double)took_ms), 0);
+    uv_timer_start(&d->slow, on_slow, (uint64_t)((d->slowdown - 1.0) * (double)took_ms),
+                   0);
 }
 
 static void work(void *ctx, const struct sl_client_job *job)
@@ -269,7 +279,8 @@ static void work(void *ctx, const struct sl_client_job *job)
     sl_executor_submit(sl_pool_executor(d->pool), &d->job);
 }
 
-/* --- the connection's events ------------------------------------------------------------------------------ */
+/* --- the connection's events
+ * ------------------------------------------------------------------------------ */
 
 static void on_up(void *ctx)
 {
@@ -288,8 +299,8 @@ static void on_down(void *ctx)
     settle(d);
 }
 
-/* What --once needs to know: the last round is settled, another run has begun, or the coordinator that
- * settled something is leaving. */
+/* What --once needs to know: the last round is settled, another run has begun, or the
+ * coordinator that settled something is leaving. */
 static void watch_for_end(struct daemon *d, const struct sl_msg *m)
 {
     if (m->poll_reply.has_settled) {
@@ -297,8 +308,12 @@ static void watch_for_end(struct daemon *d, const struct sl_msg *m)
         if (m->poll_reply.settled_round + 1 == d->rounds)
             d->over = true;
     }
-    if (d->settled > 0 && m->poll_reply.draining)
+    bool other_run = d->order != NULL && m->poll_reply.task.kind != SL_TASK_NONE &&
+                     m->poll_reply.task.run_id != d->order->order.run_id;
+    if (d->settled > 0 && (m->poll_reply.draining || other_run))
         d->over = true;
+    if (d->options->once && other_run)
+        drain(d); /* before the core takes the task */
 }
 
 static void on_reply(void *ctx, uint64_t id, const struct sl_msg *m)
@@ -320,7 +335,8 @@ static void on_refused(void *ctx, const struct sl_err *err)
     begin_close(d);
 }
 
-/* --- callbacks of the loop ----------------------------------------------------------------------------------- */
+/* --- callbacks of the loop
+ * ----------------------------------------------------------------------------------- */
 
 static void wake_from_worker(void *ctx)
 {
@@ -387,7 +403,8 @@ static void reload(struct daemon *d)
         sl_log_set_level(d->log, config.log);
     d->slowdown = config.slowdown;
     sl_client_config_deinit(&config);
-    sl_log(d->log, SL_LOG_INFO, "reloaded %s (log level, slowdown; the rest needs a restart)",
+    sl_log(d->log, SL_LOG_INFO,
+           "reloaded %s (log level, slowdown; the rest needs a restart)",
            d->options->config_path);
 }
 
@@ -407,7 +424,9 @@ static void on_signal(uv_signal_t *s, int number)
     settle(d);
 }
 
-/* --- opening ------------------------------------------------------------------------------------------------ */
+/* --- opening
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static void open_loop(struct daemon *d)
 {
@@ -429,7 +448,8 @@ static void open_loop(struct daemon *d)
 }
 
 /* The identity; made when it is missing and there is a token to enrol it with. */
-static enum sl_code read_identity(struct daemon *d, struct sl_link_config *link, bool *ret_new)
+static enum sl_code read_identity(struct daemon *d, struct sl_link_config *link,
+                                  bool *ret_new)
 {
     enum sl_code rc = sl_keyfile_read(d->config->identity, link->secret, &d->err);
     *ret_new = false;
@@ -440,10 +460,10 @@ static enum sl_code read_identity(struct daemon *d, struct sl_link_config *link,
     return rc == SL_OK ? SL_OK : sl_err_wrap(&d->err, rc, "identity");
 }
 
-/* Whom to talk to, and the token if there is one. The coordinator's key comes from the config or from the
- * token; from both, it must be the same. */
-static enum sl_code read_peer(const struct sl_client_config *config, struct sl_link_config *link,
-                              struct sl_err *err)
+/* Whom to talk to, and the token if there is one. The coordinator's key comes from the
+ * config or from the token; from both, it must be the same. */
+static enum sl_code read_peer(const struct sl_client_config *config,
+                              struct sl_link_config *link, struct sl_err *err)
 {
     struct sl_join_token token;
     enum sl_code rc = SL_OK;
@@ -458,21 +478,24 @@ static enum sl_code read_peer(const struct sl_client_config *config, struct sl_l
         sodium_memzero(&token, sizeof token);
     }
     if (config->coordinator_key[0] == 0)
-        return link->has_token ? SL_OK
-                               : sl_err_set(err, SL_E_INPUT,
-                                            "coordinator_key or join_token must be given");
+        return link->has_token
+                   ? SL_OK
+                   : sl_err_set(err, SL_E_INPUT,
+                                "coordinator_key or join_token must be given");
     uint8_t key[SL_KEYFILE_KEY];
     rc = sl_key_parse(config->coordinator_key, key, err);
     if (rc != SL_OK)
         return sl_err_wrap(err, rc, "coordinator_key");
     if (link->has_token && memcmp(key, link->server, sizeof key) != 0)
-        return sl_err_set(err, SL_E_INPUT,
-                          "coordinator_key is not the key of the coordinator that gave join_token");
+        return sl_err_set(
+            err, SL_E_INPUT,
+            "coordinator_key is not the key of the coordinator that gave join_token");
     memcpy(link->server, key, sizeof key);
     return SL_OK;
 }
 
-enum sl_code sl_client_daemon_check(const struct sl_client_config *config, struct sl_err *err)
+enum sl_code sl_client_daemon_check(const struct sl_client_config *config,
+                                    struct sl_err *err)
 {
     struct sl_link_config link = {0};
     enum sl_code rc = read_peer(config, &link, err);
@@ -490,17 +513,13 @@ enum sl_code sl_client_daemon_check(const struct sl_client_config *config, struc
 static enum sl_code open_connection(struct daemon *d)
 {
     const struct sl_client_config *config = d->config;
-    struct sl_connection_config cc = {.url = config->coordinator,
-                                      .executor = sl_pool_executor(d->pool),
-                                      .log = d->log};
+    struct sl_connection_config cc = {
+        .url = config->coordinator, .executor = sl_pool_executor(d->pool), .log = d->log};
     enum sl_code rc = read_peer(config, &cc.link, &d->err);
     if (rc == SL_OK)
         rc = read_identity(d, &cc.link, &cc.token_first);
-    struct sl_connection_events events = {.ctx = d,
-                                          .up = on_up,
-                                          .down = on_down,
-                                          .reply = on_reply,
-                                          .refused = on_refused};
+    struct sl_connection_events events = {
+        .ctx = d, .up = on_up, .down = on_down, .reply = on_reply, .refused = on_refused};
     if (rc == SL_OK)
         rc = sl_connection_open(&d->loop, &cc, &events, &d->connection, &d->err);
     sodium_memzero(&cc.link, sizeof cc.link);

@@ -26,7 +26,8 @@ static const char usage[] =
     "  --help          this text\n"
     "  --version       version\n"
     "\n"
-    "Signals: TERM, INT finish what is being sent and exit; HUP reads log level and slowdown again.\n"
+    "Signals: TERM, INT finish what is being sent and exit; HUP reads log level and "
+    "slowdown again.\n"
     "Exit status: 0 done, 1 failed, 2 usage or config, 3 refused or unreachable,\n"
     "4 state directory unusable, 70 a bug.\n";
 
@@ -98,8 +99,8 @@ static enum sl_code run(const struct options *o, const struct sl_client_config *
             printf("%s: ok\n", o->config_path);
         return rc;
     }
-    struct sl_log *log =
-        sl_log_new(stderr, o->quiet && config->log > SL_LOG_WARN ? SL_LOG_WARN : config->log);
+    struct sl_log *log = sl_log_new(
+        stderr, o->quiet && config->log > SL_LOG_WARN ? SL_LOG_WARN : config->log);
     struct sl_client_daemon_options d = {.config_path = o->config_path,
                                          .config = config,
                                          .log = log,
@@ -116,7 +117,8 @@ int main(int argc, char **argv)
     struct sl_client_config config;
     struct sl_err err;
     sl_mem_tune_malloc();
-    mallopt(M_ARENA_MAX, 1); /* one trains, the other waits: memory of one serves the other */
+    mallopt(M_ARENA_MAX,
+            1); /* one trains, the other waits: memory of one serves the other */
     sl_accel_init();
     int status = parse_options(argc, argv, &o);
     if (status >= 0)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Nothing is synced: after a power cut the file may hold anything, which the two digests find out, and
- * then the update is trained again. A kill between any two calls leaves either the old content or
- * the new. */
+/* Nothing is synced: after a power cut the file may hold anything, which the two digests
+ * find out, and then the update is trained again. A kill between any two calls leaves
+ * either the old content or the new. */
 #include "client/client_store.h"
 
 #include <errno.h>
@@ -27,14 +27,16 @@
 struct files {
     struct sl_client_store base;
     struct sl_log *log;
-    char *dir;   /* for messages */
+    char *dir; /* for messages */
     int dir_fd;
     int lock_fd;
-    int fd;      /* of `update`, -1 when it is not open */
+    int fd;        /* of `update`, -1 when it is not open */
     uint64_t size; /* of the update in it */
 };
 
-/* --- header -------------------------------------------------------------------------------------- */
+/* --- header
+ * --------------------------------------------------------------------------------------
+ */
 
 static void put(uint8_t *at, const void *value, size_t n)
 {
@@ -107,7 +109,9 @@ static const char *header_read(const uint8_t h[HEADER], struct sl_kept_update *r
     return NULL;
 }
 
-/* --- files --------------------------------------------------------------------------------------- */
+/* --- files
+ * ---------------------------------------------------------------------------------------
+ */
 
 static bool read_full(int fd, uint64_t offset, uint8_t *buf, size_t n)
 {
@@ -149,7 +153,8 @@ static const char *check_data(int fd, const struct sl_kept_update *u)
     uint8_t buf[16 << 10];
     sl_xxh3_init(&s);
     for (uint64_t at = 0; at < u->blob.size;) {
-        size_t n = u->blob.size - at < sizeof buf ? (size_t)(u->blob.size - at) : sizeof buf;
+        size_t n =
+            u->blob.size - at < sizeof buf ? (size_t)(u->blob.size - at) : sizeof buf;
         if (!read_full(fd, HEADER + at, buf, n))
             return "can't be read";
         sl_xxh3_update(&s, buf, n);
@@ -213,7 +218,8 @@ static enum sl_code update_load(struct sl_client_store *s, bool *ret_present,
     return SL_OK;
 }
 
-static bool write_tmp(int fd, const struct sl_kept_update *u, const uint8_t *data, size_t n)
+static bool write_tmp(int fd, const struct sl_kept_update *u, const uint8_t *data,
+                      size_t n)
 {
     uint8_t h[HEADER];
     header_write(u, h);
@@ -221,14 +227,16 @@ static bool write_tmp(int fd, const struct sl_kept_update *u, const uint8_t *dat
            ftruncate(fd, (off_t)(HEADER + n)) == 0;
 }
 
-static enum sl_code update_write(struct sl_client_store *s, const struct sl_kept_update *u,
-                                 const uint8_t *data, size_t n, struct sl_err *err)
+static enum sl_code update_write(struct sl_client_store *s,
+                                 const struct sl_kept_update *u, const uint8_t *data,
+                                 size_t n, struct sl_err *err)
 {
     struct files *f = (struct files *)s;
     if (n == 0 || n > SL_BLOB_BYTES_MAX || u->blob.size != n)
         return sl_err_set(err, SL_E_LIMIT, "update: %zu bytes, allowed are 1 to %zu", n,
                           SL_BLOB_BYTES_MAX);
-    int fd = openat(f->dir_fd, "update.tmp", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int fd =
+        openat(f->dir_fd, "update.tmp", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return sl_err_errno(err, errno, "%s/update.tmp", f->dir);
     if (!write_tmp(fd, u, data, n) ||
@@ -253,8 +261,8 @@ static enum sl_code update_read(struct sl_client_store *s, uint64_t offset, uint
         return sl_err_set(err, SL_E_NOTFOUND, "%s/update: nothing is kept", f->dir);
     if (offset > f->size || n > f->size - offset)
         return sl_err_set(err, SL_E_RANGE,
-                          "%s/update: bytes %" PRIu64 "+%zu, it has %" PRIu64, f->dir, offset,
-                          n, f->size);
+                          "%s/update: bytes %" PRIu64 "+%zu, it has %" PRIu64, f->dir,
+                          offset, n, f->size);
     if (!read_full(f->fd, HEADER + offset, ret, n))
         return sl_err_errno(err, errno, "%s/update", f->dir);
     return SL_OK;
@@ -294,11 +302,14 @@ static const struct sl_client_store_ops ops = {
 static enum sl_code open_dir(struct files *f, struct sl_err *err)
 {
     if (mkdir(f->dir, 0700) != 0 && errno != EEXIST)
-        return sl_err_set(err, SL_E_STATE, "state directory %s: %s", f->dir, strerror(errno));
+        return sl_err_set(err, SL_E_STATE, "state directory %s: %s", f->dir,
+                          strerror(errno));
     f->dir_fd = open(f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (f->dir_fd < 0)
-        return sl_err_set(err, SL_E_STATE, "state directory %s: %s", f->dir, strerror(errno));
-    f->lock_fd = openat(f->dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        return sl_err_set(err, SL_E_STATE, "state directory %s: %s", f->dir,
+                          strerror(errno));
+    f->lock_fd =
+        openat(f->dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (f->lock_fd < 0)
         return sl_err_set(err, SL_E_STATE, "state directory %s: lock: %s", f->dir,
                           strerror(errno));
@@ -315,10 +326,12 @@ enum sl_code sl_client_store_files_open(const char *state_dir, struct sl_log *lo
     struct files *f = sl_calloc(1, sizeof *f);
     if (f == NULL)
         return sl_err_set(err, SL_E_NOMEM, "client store: no memory");
-    *f = (struct files){.base.ops = &ops, .log = log, .dir_fd = -1, .lock_fd = -1, .fd = -1};
+    *f = (struct files){
+        .base.ops = &ops, .log = log, .dir_fd = -1, .lock_fd = -1, .fd = -1};
     f->dir = strdup(state_dir);
-    enum sl_code rc = f->dir == NULL ? sl_err_set(err, SL_E_NOMEM, "client store: no memory")
-                                     : open_dir(f, err);
+    enum sl_code rc = f->dir == NULL
+                          ? sl_err_set(err, SL_E_NOMEM, "client store: no memory")
+                          : open_dir(f, err);
     if (rc != SL_OK) {
         store_close(&f->base);
         return rc;

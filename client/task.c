@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Every step ends in pump(), which sends whatever the state wants sent and the link and the window
- * allow. So a reply only has to note what is there now, a new session only to mark requests as lost;
- * what follows from it is said in one place. */
+/* Every step ends in pump(), which sends whatever the state wants sent and the link and
+ * the window allow. So a reply only has to note what is there now, a new session only to
+ * mark requests as lost; what follows from it is said in one place. */
 #include "client/task.h"
 
 #include <assert.h>
@@ -9,7 +9,8 @@
 
 #include "common/limits.h"
 
-static struct sl_task_action *add(struct sl_task_actions *out, enum sl_task_action_kind kind)
+static struct sl_task_action *add(struct sl_task_actions *out,
+                                  enum sl_task_action_kind kind)
 {
     assert(out->n < SL_TASK_ACTIONS_MAX);
     struct sl_task_action *a = &out->a[out->n++];
@@ -33,7 +34,8 @@ static void set_reason(struct sl_task *t, const char *text)
     t->reason[n] = 0;
 }
 
-/* --- requests -------------------------------------------------------------------------------- */
+/* --- requests
+ * -------------------------------------------------------------------------------- */
 
 static struct sl_task_slot *slot_free(struct sl_task *t)
 {
@@ -172,9 +174,11 @@ static void pump(struct sl_task *t, struct sl_task_actions *out)
     }
 }
 
-/* --- entering states -------------------------------------------------------------------------- */
+/* --- entering states
+ * -------------------------------------------------------------------------- */
 
-static void release(struct sl_task *t, enum sl_blob_kind kind, struct sl_task_actions *out)
+static void release(struct sl_task *t, enum sl_blob_kind kind,
+                    struct sl_task_actions *out)
 {
     uint8_t *hold = kind == SL_BLOB_PLAN ? &t->plan_hold : &t->model_hold;
     if (*hold == SL_HOLD_NONE)
@@ -205,7 +209,8 @@ static void enter_idle(struct sl_task *t, uint64_t until_ms)
     t->idle_until_ms = until_ms;
 }
 
-static void enter_reporting(struct sl_task *t, const char *reason, struct sl_task_actions *out)
+static void enter_reporting(struct sl_task *t, const char *reason,
+                            struct sl_task_actions *out)
 {
     leave_task(t, out);
     t->failed = reason != NULL;
@@ -224,7 +229,8 @@ static void enter_pushing(struct sl_task *t)
     t->kept_accepted = false;
 }
 
-static void begin_blob(struct sl_task *t, enum sl_blob_kind kind, struct sl_task_actions *out)
+static void begin_blob(struct sl_task *t, enum sl_blob_kind kind,
+                       struct sl_task_actions *out)
 {
     struct sl_task_action *a = add(out, SL_TASK_BEGIN_BLOB);
     a->blob = kind;
@@ -288,12 +294,15 @@ static void drop_kept(struct sl_task *t, struct sl_task_actions *out)
 static bool answers(const struct sl_kept_update *k, const struct sl_task_order *o)
 {
     return o->kind == SL_TASK_TRAIN && k->run_id == o->run_id && k->round == o->round &&
-           sl_blob_id_equal(&k->plan, &o->plan.id) && sl_blob_id_equal(&k->model, &o->model.id);
+           sl_blob_id_equal(&k->plan, &o->plan.id) &&
+           sl_blob_id_equal(&k->model, &o->model.id);
 }
 
-/* --- replies ---------------------------------------------------------------------------------- */
+/* --- replies
+ * ---------------------------------------------------------------------------------- */
 
-/* An answer that makes no sense: its request is repeated in a while, after registering anew. */
+/* An answer that makes no sense: its request is repeated in a while, after registering
+ * anew. */
 static void refuse(struct sl_task *t, const struct sl_task_event *ev, const char *reason,
                    struct sl_task_actions *out)
 {
@@ -321,7 +330,8 @@ static void on_registered(struct sl_task *t, const struct sl_task_event *ev,
         enter_polling(t);
 }
 
-static void on_settled(struct sl_task *t, const struct sl_msg *m, struct sl_task_actions *out)
+static void on_settled(struct sl_task *t, const struct sl_msg *m,
+                       struct sl_task_actions *out)
 {
     if (!m->poll_reply.has_settled || !t->kept_present ||
         t->kept.run_id != m->poll_reply.settled_run ||
@@ -340,7 +350,8 @@ static void on_poll_reply(struct sl_task *t, const struct sl_task_event *ev,
     if (m->poll_reply.draining)
         say(out, SL_NOTE_DRAINING);
     if (o->kind == SL_TASK_NONE) {
-        uint64_t wait = m->poll_reply.draining ? SL_TASK_PAUSE_MS : m->poll_reply.again_ms;
+        uint64_t wait =
+            m->poll_reply.draining ? SL_TASK_PAUSE_MS : m->poll_reply.again_ms;
         if (wait == 0)
             enter_polling(t);
         else
@@ -376,7 +387,8 @@ static void on_chunk(struct sl_task *t, const struct sl_task_event *ev,
         return;
     }
     if (!sl_blob_id_equal(&m->chunk.id, &ref->id) || m->chunk.total != ref->size ||
-        m->chunk.offset != s->offset || m->attachment_bytes != chunk_at(ref->size, s->offset)) {
+        m->chunk.offset != s->offset ||
+        m->attachment_bytes != chunk_at(ref->size, s->offset)) {
         s->use = SL_SLOT_LOST;
         refuse(t, ev, "a chunk is not the one asked for", out);
         return;
@@ -390,11 +402,11 @@ static void on_chunk(struct sl_task *t, const struct sl_task_event *ev,
         finish_blob(t, out);
 }
 
-/* MORE. To a last chunk it says where the coordinator's copy ends, which lost something in a restart:
- * everything from there is sent again. To another one it may say that the coordinator has more
- * than was sent in this session: sending goes on from there. */
-static void on_more(struct sl_task *t, const struct sl_task_event *ev, struct sl_task_slot *s,
-                    struct sl_task_actions *out)
+/* MORE. To a last chunk it says where the coordinator's copy ends, which lost something
+ * in a restart: everything from there is sent again. To another one it may say that the
+ * coordinator has more than was sent in this session: sending goes on from there. */
+static void on_more(struct sl_task *t, const struct sl_task_event *ev,
+                    struct sl_task_slot *s, struct sl_task_actions *out)
 {
     uint64_t last = last_offset(t->kept.blob.size);
     uint64_t next = ev->msg->put_reply.next_offset / SL_CHUNK_BYTES * SL_CHUNK_BYTES;
@@ -434,8 +446,8 @@ static void on_put_reply(struct sl_task *t, const struct sl_task_event *ev,
 }
 
 /* Pushing was answered by a plain no. */
-static void on_put_refused(struct sl_task *t, const struct sl_msg *m, struct sl_task_slot *s,
-                           struct sl_task_actions *out)
+static void on_put_refused(struct sl_task *t, const struct sl_msg *m,
+                           struct sl_task_slot *s, struct sl_task_actions *out)
 {
     s->use = SL_SLOT_FREE;
     slots_abandon(t);
@@ -488,7 +500,8 @@ static void on_reply(struct sl_task *t, const struct sl_task_event *ev,
     }
 }
 
-/* --- other events ------------------------------------------------------------------------------ */
+/* --- other events
+ * ------------------------------------------------------------------------------ */
 
 static void send_register(struct sl_task *t, struct sl_task_actions *out)
 {
@@ -557,7 +570,8 @@ static void on_kept(struct sl_task *t, const struct sl_task_event *ev,
     if (t->draining)
         enter_idle(t, SL_TASK_NEVER);
     else
-        begin_task(t, false, out); /* the message that may have carried the model is gone */
+        begin_task(t, false,
+                   out); /* the message that may have carried the model is gone */
 }
 
 static void on_blob(struct sl_task *t, struct sl_task_actions *out)
@@ -593,7 +607,8 @@ static void on_done(struct sl_task *t, const struct sl_task_event *ev,
     if (t->state != SL_TASK_WORKING)
         return;
     bool train = t->order.kind == SL_TASK_TRAIN;
-    if (train && ev->kept != NULL && answers(ev->kept, &t->order) && ev->kept->blob.size > 0) {
+    if (train && ev->kept != NULL && answers(ev->kept, &t->order) &&
+        ev->kept->blob.size > 0) {
         leave_task(t, out);
         t->kept = *ev->kept;
         t->kept_present = true;
@@ -602,7 +617,8 @@ static void on_done(struct sl_task *t, const struct sl_task_event *ev,
         t->eval = *ev->eval;
         enter_reporting(t, NULL, out);
     } else {
-        enter_reporting(t, ev->reason != NULL ? ev->reason : "the work gave no result", out);
+        enter_reporting(t, ev->reason != NULL ? ev->reason : "the work gave no result",
+                        out);
     }
 }
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* task.h - what a client does next, as a pure state machine (DESIGN section 3, step 2).
- * Touches only itself and the list of actions; never reads a clock, draws numbers, sends, stores or
- * logs: time comes with the event, and what has to be done comes back as actions, some of which are
- * answered by an event of their own. Thread: loop thread only.
+ * Touches only itself and the list of actions; never reads a clock, draws numbers, sends,
+ * stores or logs: time comes with the event, and what has to be done comes back as
+ * actions, some of which are answered by an event of their own. Thread: loop thread only.
  *
- * The link: DOWN --connected--> REGISTERING --registered--> UP; a lost request leads back to
- * DOWN, an answer that makes no sense to PAUSED, which registers anew after a while. Nothing is sent
- * unless the link is UP. Beside it, untouched by all that:
+ * The link: DOWN --connected--> REGISTERING --registered--> UP; a lost request leads back
+ * to DOWN, an answer that makes no sense to PAUSED, which registers anew after a while.
+ * Nothing is sent unless the link is UP. Beside it, untouched by all that:
  *
  *   IDLE --time--> POLLING --nothing to do--> IDLE
  *                     |  task whose update is kept: CHECKING --bytes are good--> PUSHING
@@ -16,9 +16,10 @@
  *           --evaluated, or failed--> REPORTING --acknowledged--> POLLING (or IDLE)
  *   PLAN, MODEL --the coordinator has the blob no more--> POLLING
  *
- * A kept update stays until the coordinator reports its round settled, refuses it, or gives a task of
- * another round, after which its own can't come back. A late, repeated or foreign event (an id that
- * is not open, an answer to an earlier session) changes nothing. */
+ * A kept update stays until the coordinator reports its round settled, refuses it, or
+ * gives a task of another round, after which its own can't come back. A late, repeated or
+ * foreign event (an id that is not open, an answer to an earlier session) changes
+ * nothing. */
 #ifndef SL_CLIENT_TASK_H
 #define SL_CLIENT_TASK_H
 
@@ -52,14 +53,15 @@ enum sl_task_state {
 enum sl_blob_kind { SL_BLOB_PLAN, SL_BLOB_MODEL };
 
 enum sl_task_event_kind {
-    SL_TASK_EV_CONNECTED, /* a new session; requests of the earlier one are lost */
+    SL_TASK_EV_CONNECTED,    /* a new session; requests of the earlier one are lost */
     SL_TASK_EV_DISCONNECTED, /* the session is gone, and all open requests with it */
-    SL_TASK_EV_REPLY,     /* id, msg */
-    SL_TASK_EV_LOST,      /* id: its session ended first */
+    SL_TASK_EV_REPLY,        /* id, msg */
+    SL_TASK_EV_LOST,         /* id: its session ended first */
     SL_TASK_EV_TIME,
-    SL_TASK_EV_DRAIN,     /* no new task */
-    SL_TASK_EV_KEPT,      /* answers LOAD_KEPT: kept, or NULL when it is not there or damaged */
-    SL_TASK_EV_BLOB,      /* answers FINISH_BLOB: all bytes are there and checked */
+    SL_TASK_EV_DRAIN, /* no new task */
+    SL_TASK_EV_KEPT,  /* answers LOAD_KEPT: kept, or NULL when it is not there or damaged
+                       */
+    SL_TASK_EV_BLOB,  /* answers FINISH_BLOB: all bytes are there and checked */
     SL_TASK_EV_BLOB_FAILED, /* answers any blob action: reason */
     SL_TASK_EV_UNREADABLE,  /* answers SEND_PUT: the kept bytes can't be read */
     SL_TASK_EV_DONE,        /* answers WORK: kept, or eval, or reason */
@@ -94,9 +96,9 @@ enum sl_task_action_kind {
 
 enum sl_task_note {
     SL_NOTE_REGISTERED,
-    SL_NOTE_TASK,      /* a task begins */
-    SL_NOTE_AGAIN,     /* what is kept is pushed for it */
-    SL_NOTE_DAMAGED,   /* what is kept is not there or damaged: trained again */
+    SL_NOTE_TASK,    /* a task begins */
+    SL_NOTE_AGAIN,   /* what is kept is pushed for it */
+    SL_NOTE_DAMAGED, /* what is kept is not there or damaged: trained again */
     SL_NOTE_ACCEPTED,
     SL_NOTE_REJECTED,  /* t->reason */
     SL_NOTE_STALE,     /* t->reason */
@@ -135,15 +137,15 @@ struct sl_task_slot {
 struct sl_task {
     enum sl_link_state link;
     enum sl_task_state state;
-    bool draining;    /* this client */
+    bool draining;                 /* this client */
     uint8_t plan_hold, model_hold; /* enum sl_hold: of `plan`, of the order's model */
     bool kept_present, kept_accepted;
-    bool failed;      /* REPORTING: a failure, otherwise `eval` */
-    uint8_t again;    /* how often the last chunk was answered by "more" */
-    uint32_t index;   /* once registered */
+    bool failed;                   /* REPORTING: a failure, otherwise `eval` */
+    uint8_t again;                 /* how often the last chunk was answered by "more" */
+    uint32_t index;                /* once registered */
     uint64_t next_id, register_id; /* register_id 0 = none open */
     uint64_t idle_until_ms, pause_until_ms; /* SL_TASK_NEVER = not by time */
-    uint64_t next_offset;          /* first byte not asked for, or not sent, yet */
+    uint64_t next_offset; /* first byte not asked for, or not sent, yet */
     struct sl_task_slot slot[SL_TASK_WINDOW];
     struct sl_blob_ref plan;
     struct sl_task_order order;
@@ -155,8 +157,9 @@ struct sl_task {
 /* A machine without a link. kept: what the store holds, NULL = nothing. */
 void sl_task_init(struct sl_task *t, const struct sl_kept_update *kept);
 
-/* Same machine and event, same result. Carry the actions out in order; answers go into steps of their
- * own, after the list is done; behind a failed blob action only the other blob actions are left out. */
+/* Same machine and event, same result. Carry the actions out in order; answers go into
+ * steps of their own, after the list is done; behind a failed blob action only the other
+ * blob actions are left out. */
 void sl_task_step(struct sl_task *t, const struct sl_task_event *ev,
                   struct sl_task_actions *out);
 

@@ -71,7 +71,8 @@ void sl_workplace_free(struct sl_workplace *w)
     free(w);
 }
 
-/* --- this client's samples ------------------------------------------------------------------------ */
+/* --- this client's samples
+ * ------------------------------------------------------------------------ */
 
 static struct sl_dataset_source plan_source(const struct sl_workplace *w)
 {
@@ -84,8 +85,9 @@ static struct sl_dataset_source plan_source(const struct sl_workplace *w)
 }
 
 /* The row of the plan's partition, as *ret_index[0..*ret_n-1]. */
-static enum sl_code own_row(const struct sl_workplace *w, const struct sl_dataset_source *src,
-                            uint32_t **ret_index, size_t *ret_n, struct sl_err *err)
+static enum sl_code own_row(const struct sl_workplace *w,
+                            const struct sl_dataset_source *src, uint32_t **ret_index,
+                            size_t *ret_n, struct sl_err *err)
 {
     int32_t *labels;
     struct sl_partition_input in = {.seed = w->plan.run.seed};
@@ -99,7 +101,8 @@ static enum sl_code own_row(const struct sl_workplace *w, const struct sl_datase
     if (rc != SL_OK)
         return sl_err_wrap(err, rc, "partition");
     if (w->index >= part.clients) {
-        rc = sl_err_set(err, SL_E_RANGE, "client %" PRIu32 " has no row of a partition of %" PRIu32,
+        rc = sl_err_set(err, SL_E_RANGE,
+                        "client %" PRIu32 " has no row of a partition of %" PRIu32,
                         w->index, part.clients);
     } else {
         size_t n;
@@ -149,7 +152,8 @@ static enum sl_code load_data(struct sl_workplace *w, struct sl_err *err)
     return SL_OK;
 }
 
-/* --- model and bench --------------------------------------------------------------------------------- */
+/* --- model and bench
+ * --------------------------------------------------------------------------------- */
 
 static enum sl_code make_model(struct sl_workplace *w, struct sl_err *err)
 {
@@ -158,9 +162,11 @@ static enum sl_code make_model(struct sl_workplace *w, struct sl_err *err)
         w->plan.model.name[0] != 0
             ? sl_model_spec_named(w->plan.model.name, w->set.n_classes, &spec, err)
             : sl_model_spec_copy(&w->plan.model.layers, &spec, err);
-    struct sl_shape shape = {.n_dims = 3, .dim = {w->set.channels, w->set.height, w->set.width}};
+    struct sl_shape shape = {.n_dims = 3,
+                             .dim = {w->set.channels, w->set.height, w->set.width}};
     if (rc == SL_OK)
-        rc = sl_model_new(&spec, &shape, w->set.n_classes, SL_LOSS_SOFTMAX_CE, &w->model, err);
+        rc = sl_model_new(&spec, &shape, w->set.n_classes, SL_LOSS_SOFTMAX_CE, &w->model,
+                          err);
     sl_model_spec_deinit(&spec);
     return rc == SL_OK ? SL_OK : sl_err_wrap(err, rc, "model");
 }
@@ -171,7 +177,8 @@ static enum sl_code find_steps(struct sl_workplace *w, struct sl_err *err)
     if (w->plan.train.steps_path[0] == 0)
         return SL_OK;
     struct sl_index_table table = {0};
-    enum sl_code rc = sl_index_load(SL_INDEX_STEPS, w->plan.train.steps_path, &table, err);
+    enum sl_code rc =
+        sl_index_load(SL_INDEX_STEPS, w->plan.train.steps_path, &table, err);
     if (rc != SL_OK)
         return rc;
     size_t n;
@@ -208,7 +215,9 @@ static enum sl_code set_up(struct sl_workplace *w, const struct sl_client_job *j
     return SL_OK;
 }
 
-/* --- tasks --------------------------------------------------------------------------------------------- */
+/* --- tasks
+ * ---------------------------------------------------------------------------------------------
+ */
 
 static enum sl_code train(struct sl_workplace *w, const struct sl_client_job *job,
                           const struct sl_local_data *data, struct sl_client_result *r,
@@ -260,11 +269,12 @@ void sl_workplace_do(struct sl_workplace *w, const struct sl_client_job *job,
     *ret = (struct sl_client_result){0};
     ret->rc = work(w, job, ret, &err);
     if (ret->rc != SL_OK)
-        snprintf(ret->reason, sizeof ret->reason, "%.*s", (int)sizeof ret->reason - 1, err.msg);
+        snprintf(ret->reason, sizeof ret->reason, "%.*s", (int)sizeof ret->reason - 1,
+                 err.msg);
 }
 
-enum sl_code sl_workplace_own_samples(const struct sl_workplace_config *config, uint64_t *ret,
-                                      struct sl_err *err)
+enum sl_code sl_workplace_own_samples(const struct sl_workplace_config *config,
+                                      uint64_t *ret, struct sl_err *err)
 {
     int32_t *labels;
     size_t n;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* workplace.h - what a daemon's worker needs for the tasks of one plan: the plan, this client's samples, the
- * model and the bench. Set up by the first task of a plan, kept for the next ones, given up when
- * nothing comes for a while. Of a partition's data only this client's rows stay in memory.
- * Thread: one at a time (the worker while a job is under way, else the loop thread). */
+/* workplace.h - what a daemon's worker needs for the tasks of one plan: the plan, this
+ * client's samples, the model and the bench. Set up by the first task of a plan, kept for
+ * the next ones, given up when nothing comes for a while. Of a partition's data only this
+ * client's rows stay in memory. Thread: one at a time (the worker while a job is under
+ * way, else the loop thread). */
 #ifndef SL_CLIENT_WORKPLACE_H
 #define SL_CLIENT_WORKPLACE_H
 
@@ -14,9 +15,11 @@
 struct sl_workplace;
 
 struct sl_workplace_config {
-    /* kind NULL: a row of the plan's partition; else this client's own samples. Borrowed. */
+    /* kind NULL: a row of the plan's partition; else this client's own samples. Borrowed.
+     */
     struct sl_dataset_source own;
-    const char *data_path; /* where the plan's data set lies here; NULL = as the plan says */
+    const char
+        *data_path; /* where the plan's data set lies here; NULL = as the plan says */
     struct sl_client_store *store; /* borrowed */
 };
 
@@ -34,7 +37,7 @@ void sl_workplace_do(struct sl_workplace *w, const struct sl_client_job *job,
                      struct sl_client_result *ret);
 
 /* Samples of a data set: for the registration. SL_OK and 0 without own data. */
-enum sl_code sl_workplace_own_samples(const struct sl_workplace_config *config, uint64_t *ret,
-                                      struct sl_err *err);
+enum sl_code sl_workplace_own_samples(const struct sl_workplace_config *config,
+                                      uint64_t *ret, struct sl_err *err);
 
 #endif

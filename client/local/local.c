@@ -9,8 +9,8 @@
 #include "client/local/algorithm.h"
 #include "common/mem.h"
 
-/* A larger batch goes through the trainer in parts of BATCH_PART. Which part size is used depends on
- * the plan alone, because it decides how gradients are summed. */
+/* A larger batch goes through the trainer in parts of BATCH_PART. Which part size is used
+ * depends on the plan alone, because it decides how gradients are summed. */
 #define BATCH_WHOLE 1024
 #define BATCH_PART 256
 
@@ -29,7 +29,8 @@ struct sl_local_bench {
     size_t n_update; /* values of all tensors but the fixed ones */
 };
 
-static enum sl_code find_algorithm(const char *strategy, const struct sl_local_algorithm **ret,
+static enum sl_code find_algorithm(const char *strategy,
+                                   const struct sl_local_algorithm **ret,
                                    struct sl_err *err)
 {
     for (size_t i = 0; i < sizeof algorithms / sizeof algorithms[0]; i++) {
@@ -63,8 +64,9 @@ enum sl_code sl_local_bench_new(const struct sl_plan *plan, const struct sl_mode
     b->model = model;
     b->n_update = travelling_values(sl_model_layout(model));
     b->update = sl_calloc(b->n_update, sizeof b->update[0]);
-    enum sl_code rc = b->update == NULL ? sl_err_set(err, SL_E_NOMEM, "bench: no memory")
-                                        : find_algorithm(plan->strategy.name, &b->algorithm, err);
+    enum sl_code rc = b->update == NULL
+                          ? sl_err_set(err, SL_E_NOMEM, "bench: no memory")
+                          : find_algorithm(plan->strategy.name, &b->algorithm, err);
     if (rc == SL_OK)
         rc = sl_trainer_new(model, &options, &b->trainer, err);
     if (rc != SL_OK) {
@@ -104,14 +106,17 @@ static enum sl_code check_finite(const float *v, size_t n, struct sl_err *err)
     for (size_t i = 0; i < n; i++)
         if (!isfinite(v[i]))
             return sl_err_set(err, SL_E_FAILED,
-                              "training diverged: value %zu of the update is not finite", i);
+                              "training diverged: value %zu of the update is not finite",
+                              i);
     return SL_OK;
 }
 
 static enum sl_code evaluate(struct sl_local_bench *b, const struct sl_local_data *data,
-                             const float *values, struct sl_eval_counts *ret, struct sl_err *err)
+                             const float *values, struct sl_eval_counts *ret,
+                             struct sl_err *err)
 {
-    struct sl_samples held = {.set = data->set, .index = data->holdout, .n = data->n_holdout};
+    struct sl_samples held = {
+        .set = data->set, .index = data->holdout, .n = data->n_holdout};
     struct sl_eval_result r;
     enum sl_code rc = sl_evaluate(b->trainer, values, &held, &r, err);
     if (rc != SL_OK)
@@ -131,7 +136,8 @@ static enum sl_code train(struct sl_local_bench *b, const struct sl_local_order 
         *ret = (struct sl_train_result){0};
         return SL_OK;
     }
-    enum sl_code rc = b->algorithm->train(b->trainer, order, data, start, &after, ret, err);
+    enum sl_code rc =
+        b->algorithm->train(b->trainer, order, data, start, &after, ret, err);
     if (rc != SL_OK)
         return sl_err_wrap(err, rc, "training of round %" PRIu32, order->round);
     subtract(sl_model_layout(b->model), after, start, b->update);
@@ -154,8 +160,8 @@ enum sl_code sl_local_train(struct sl_local_bench *b, const struct sl_local_orde
     if (rc != SL_OK)
         return rc;
     if (r.steps > UINT32_MAX)
-        return sl_err_set(err, SL_E_LIMIT, "%" PRIu64 " local steps, allowed are %u", r.steps,
-                          UINT32_MAX);
+        return sl_err_set(err, SL_E_LIMIT, "%" PRIu64 " local steps, allowed are %u",
+                          r.steps, UINT32_MAX);
     *ret_meta = (struct sl_update_meta){
         .weight =
             order->plan->aggregation.weighting == SL_WEIGHT_SAMPLES ? data->n_train : 1,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ClientUpdate of McMahan et al. 2017, algorithm 1: E epochs (or a number of steps) of mini-batches of
- * size B over the client's own samples, from the received model. */
+/* ClientUpdate of McMahan et al. 2017, algorithm 1: E epochs (or a number of steps) of
+ * mini-batches of size B over the client's own samples, from the received model. */
 #include "client/local/algorithm.h"
 
 static enum sl_code train(struct sl_trainer *t, const struct sl_local_order *order,
@@ -9,7 +9,8 @@ static enum sl_code train(struct sl_trainer *t, const struct sl_local_order *ord
                           struct sl_err *err)
 {
     const struct sl_plan *p = order->plan;
-    struct sl_samples samples = {.set = data->set, .index = data->train, .n = data->n_train};
+    struct sl_samples samples = {
+        .set = data->set, .index = data->train, .n = data->n_train};
     struct sl_train_spec spec = {
         .optimizer = p->train.optimizer,
         .lr = sl_plan_lr(p, order->round),

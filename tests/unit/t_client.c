@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A client against a scripted coordinator, through real wire bytes: message by message, and in storms
- * of lost, repeated and reordered messages, broken sessions and kills of either side. */
+/* A client against a scripted coordinator, through real wire bytes: message by message,
+ * and in storms of lost, repeated and reordered messages, broken sessions and kills of
+ * either side. */
 #include "client/client.h"
 
 #include <inttypes.h>
@@ -85,7 +86,8 @@ static size_t chunks_of(size_t n)
     return (n + SL_CHUNK_BYTES - 1) / SL_CHUNK_BYTES;
 }
 
-/* --- contents: functions of what they are for ------------------------------------------------------ */
+/* --- contents: functions of what they are for
+ * ------------------------------------------------------ */
 
 static void fill(uint8_t *p, size_t n, uint64_t seed)
 {
@@ -108,7 +110,9 @@ static void train_bytes(const uint8_t *model, uint32_t round, uint8_t *ret, size
     fill(ret, n, (uint64_t)model[0] << 32 | round << 8 | 5);
 }
 
-/* --- the store --------------------------------------------------------------------------------------- */
+/* --- the store
+ * ---------------------------------------------------------------------------------------
+ */
 
 static enum sl_code mem_write(struct sl_client_store *s, const struct sl_kept_update *u,
                               const uint8_t *data, size_t n, struct sl_err *err)
@@ -140,8 +144,8 @@ static enum sl_code mem_load(struct sl_client_store *s, bool *ret_present,
     return SL_OK;
 }
 
-static enum sl_code mem_read(struct sl_client_store *s, uint64_t offset, uint8_t *ret, size_t n,
-                             struct sl_err *err)
+static enum sl_code mem_read(struct sl_client_store *s, uint64_t offset, uint8_t *ret,
+                             size_t n, struct sl_err *err)
 {
     struct mem_store *m = (struct mem_store *)s;
     if (m->unreadable || !m->present)
@@ -161,10 +165,11 @@ static void mem_close(struct sl_client_store *s)
 {
 }
 
-static const struct sl_client_store_ops mem_ops = {mem_write, mem_load, mem_read, mem_drop,
-                                                   mem_close};
+static const struct sl_client_store_ops mem_ops = {mem_write, mem_load, mem_read,
+                                                   mem_drop, mem_close};
 
-/* --- the client's env ---------------------------------------------------------------------------------- */
+/* --- the client's env
+ * ---------------------------------------------------------------------------------- */
 
 static void flight_add(struct flight *list, size_t *n, uint64_t id, uint32_t session,
                        const struct sl_msg *m)
@@ -204,7 +209,8 @@ static struct blob *held_find(struct world *w, const struct sl_blob_ref *ref)
     return NULL;
 }
 
-static enum sl_code env_begin(void *ctx, const struct sl_blob_ref *ref, struct sl_err *err)
+static enum sl_code env_begin(void *ctx, const struct sl_blob_ref *ref,
+                              struct sl_err *err)
 {
     struct world *w = ctx;
     if (w->blob_fails)
@@ -261,7 +267,9 @@ static void env_work(void *ctx, const struct sl_client_job *job)
     assert_memory_equal(job->plan_text, w->plan.bytes, job->plan_bytes);
 }
 
-/* --- the coordinator ------------------------------------------------------------------------------------- */
+/* --- the coordinator
+ * -------------------------------------------------------------------------------------
+ */
 
 static void open_round(struct world *w)
 {
@@ -293,7 +301,8 @@ static void reply(struct world *w, uint64_t id, uint32_t session, const struct s
     flight_add(w->down, &w->n_down, id, session, m);
 }
 
-static void answer_poll(struct world *w, uint64_t id, uint32_t session, const struct sl_msg *q)
+static void answer_poll(struct world *w, uint64_t id, uint32_t session,
+                        const struct sl_msg *q)
 {
     struct sl_msg m = {.kind = SL_MSG_POLL_REPLY};
     bool settled = q->poll.has_pending && q->poll.run_id == RUN &&
@@ -313,7 +322,8 @@ static void answer_poll(struct world *w, uint64_t id, uint32_t session, const st
     reply(w, id, session, &m);
 }
 
-static void answer_get(struct world *w, uint64_t id, uint32_t session, const struct sl_msg *q)
+static void answer_get(struct world *w, uint64_t id, uint32_t session,
+                       const struct sl_msg *q)
 {
     struct sl_msg m = {.kind = SL_MSG_CHUNK};
     const struct blob *b = NULL;
@@ -353,7 +363,8 @@ static void accept(struct world *w, const struct sl_msg *q)
     w->accepts[w->round]++;
 }
 
-static void answer_put(struct world *w, uint64_t id, uint32_t session, const struct sl_msg *q)
+static void answer_put(struct world *w, uint64_t id, uint32_t session,
+                       const struct sl_msg *q)
 {
     struct sl_msg m = {.kind = SL_MSG_PUT_REPLY};
     assert_int_equal(q->put_chunk.run_id, RUN);
@@ -362,13 +373,15 @@ static void answer_put(struct world *w, uint64_t id, uint32_t session, const str
         snprintf(m.put_reply.reason, sizeof m.put_reply.reason, "round is over");
     } else if (w->reject) {
         m.put_reply.status = SL_PUT_REJECTED;
-        snprintf(m.put_reply.reason, sizeof m.put_reply.reason, "weight 0, allowed are 1..10");
+        snprintf(m.put_reply.reason, sizeof m.put_reply.reason,
+                 "weight 0, allowed are 1..10");
     } else if (w->accepted) {
         m.put_reply.status = SL_PUT_ACCEPTED;
     } else {
         memcpy(w->spool + q->put_chunk.offset, q->attachment, q->attachment_bytes);
         bool last = q->put_chunk.has_meta;
-        assert_int_equal(last, q->put_chunk.offset + q->attachment_bytes == w->update_bytes);
+        assert_int_equal(last,
+                         q->put_chunk.offset + q->attachment_bytes == w->update_bytes);
         if (!last)
             w->have[q->put_chunk.offset / SL_CHUNK_BYTES] = true;
         uint64_t missing = first_missing(w);
@@ -435,7 +448,8 @@ static void next_round(struct world *w)
     open_round(w);
 }
 
-/* --- moving the world ------------------------------------------------------------------------------------ */
+/* --- moving the world
+ * ------------------------------------------------------------------------------------ */
 
 static void client_start(struct world *w)
 {
@@ -461,11 +475,13 @@ static void client_start(struct world *w)
     assert_int_equal(sl_client_new(&env, w->now_ms, &w->client, &err), SL_OK);
 }
 
-static void world_init(struct world *w, uint64_t seed, uint32_t rounds, size_t model_bytes,
-                       size_t update_bytes)
+static void world_init(struct world *w, uint64_t seed, uint32_t rounds,
+                       size_t model_bytes, size_t update_bytes)
 {
-    *w = (struct world){.rounds = rounds, .model_bytes = model_bytes,
-                        .update_bytes = update_bytes, .now_ms = 1000,
+    *w = (struct world){.rounds = rounds,
+                        .model_bytes = model_bytes,
+                        .update_bytes = update_bytes,
+                        .now_ms = 1000,
                         .task_kind = SL_TASK_TRAIN};
     sl_rng_init(&w->rng, &(struct sl_rng_id){.seed = seed, .purpose = SL_RNG_TEST});
     w->store.base.ops = &mem_ops;
@@ -557,12 +573,13 @@ static void finish_work(struct world *w)
         r.eval = (struct sl_eval_counts){.samples = 9, .correct = 5, .loss_sum = 1.5};
     } else {
         uint32_t round = w->job.order.round;
-        struct sl_update_meta meta = {.weight = 10 + round, .samples = 10 + round, .steps = 2};
+        struct sl_update_meta meta = {
+            .weight = 10 + round, .samples = 10 + round, .steps = 2};
         uint8_t *data = sl_calloc(1, w->update_bytes);
         train_bytes((const uint8_t *)w->job.model, round, data, w->update_bytes);
         sl_client_keep(&w->job, &meta, data, w->update_bytes, &r.kept);
-        r.rc = w->store.base.ops->update_write(&w->store.base, &r.kept, data, w->update_bytes,
-                                               &err);
+        r.rc = w->store.base.ops->update_write(&w->store.base, &r.kept, data,
+                                               w->update_bytes, &err);
         if (r.rc != SL_OK)
             snprintf(r.reason, sizeof r.reason, "%.100s", err.msg);
         w->trained[round]++;
@@ -595,7 +612,8 @@ static void break_session(struct world *w)
         sl_client_lost(w->client, w->now_ms, ids[i]);
 }
 
-/* One thing that can happen without any fault. false: there is none but the passing of time. */
+/* One thing that can happen without any fault. false: there is none but the passing of
+ * time. */
 static bool calm_step(struct world *w)
 {
     if (w->session == 0) {
@@ -637,7 +655,9 @@ static void check_each_once(const struct world *w)
         assert_int_equal(w->accepts[r], 1);
 }
 
-/* --- tests ------------------------------------------------------------------------------------------------ */
+/* --- tests
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static void small_round_takes_two_requests(void **state)
 {
@@ -938,7 +958,9 @@ static void nonsense_reply_leads_to_a_pause_and_on(void **state)
     world_deinit(&w);
 }
 
-/* --- storms ------------------------------------------------------------------------------------------------- */
+/* --- storms
+ * -------------------------------------------------------------------------------------------------
+ */
 
 static void duplicate(struct flight *list, size_t *n, size_t i)
 {

@@ -42,8 +42,13 @@ static int setup(void **state)
         .plan.bytes = {1, 2},
         .model.bytes = {3, 4},
         .blob.size = N,
-        .meta = {.weight = 5, .samples = 60, .steps = 7, .loss_sum = 1.25, .first_loss = 2.5,
-                 .encoding = 0, .has_eval = true,
+        .meta = {.weight = 5,
+                 .samples = 60,
+                 .steps = 7,
+                 .loss_sum = 1.25,
+                 .first_loss = 2.5,
+                 .encoding = 0,
+                 .has_eval = true,
                  .eval = {.samples = 9, .correct = 8, .loss_sum = 0.5}},
     };
     sl_xxh3_128(f->data, N, &f->kept.blob.id);
@@ -67,7 +72,8 @@ static int teardown(void **state)
 static void write_it(struct fixture *f)
 {
     struct sl_err err;
-    assert_int_equal(f->store->ops->update_write(f->store, &f->kept, f->data, N, &err), SL_OK);
+    assert_int_equal(f->store->ops->update_write(f->store, &f->kept, f->data, N, &err),
+                     SL_OK);
 }
 
 static bool load(struct fixture *f, struct sl_kept_update *ret)
@@ -95,10 +101,12 @@ static void assert_kept(const struct fixture *f, const struct sl_kept_update *k)
     assert_memory_equal(&k->model, &f->kept.model, sizeof k->model);
     assert_memory_equal(&k->blob.id, &f->kept.blob.id, sizeof k->blob.id);
     assert_int_equal(k->blob.size, N);
-    assert_true(a->weight == b->weight && a->samples == b->samples && a->steps == b->steps);
+    assert_true(a->weight == b->weight && a->samples == b->samples &&
+                a->steps == b->steps);
     assert_true(a->loss_sum == b->loss_sum && a->first_loss == b->first_loss);
     assert_true(a->encoding == b->encoding && a->has_eval == b->has_eval);
-    assert_true(a->eval.samples == b->eval.samples && a->eval.correct == b->eval.correct &&
+    assert_true(a->eval.samples == b->eval.samples &&
+                a->eval.correct == b->eval.correct &&
                 a->eval.loss_sum == b->eval.loss_sum);
 }
 
@@ -124,7 +132,8 @@ static void read_beyond_the_end_is_refused(void **state)
     struct fixture *f = *state;
     struct sl_err err;
     uint8_t back[N];
-    assert_int_equal(f->store->ops->update_read(f->store, 0, back, 1, &err), SL_E_NOTFOUND);
+    assert_int_equal(f->store->ops->update_read(f->store, 0, back, 1, &err),
+                     SL_E_NOTFOUND);
     write_it(f);
     assert_int_equal(f->store->ops->update_read(f->store, 1, back, N, &err), SL_E_RANGE);
     assert_int_equal(f->store->ops->update_read(f->store, UINT64_MAX, back, 1, &err),
@@ -237,7 +246,8 @@ static void half_written_file_is_never_looked_at(void **state)
     path_of(f, "update", path);
     path_of(f, "update.tmp", tmp);
     write_it(f);
-    assert_int_equal(rename(path, tmp), 0); /* all of it, but the kill came before the rename */
+    assert_int_equal(rename(path, tmp),
+                     0); /* all of it, but the kill came before the rename */
     assert_false(load(f, &k));
 }
 
@@ -269,8 +279,9 @@ static void wrong_size_is_refused(void **state)
     struct sl_kept_update k;
     assert_int_equal(f->store->ops->update_write(f->store, &f->kept, f->data, 0, &err),
                      SL_E_LIMIT);
-    assert_int_equal(f->store->ops->update_write(f->store, &f->kept, f->data, N - 1, &err),
-                     SL_E_LIMIT);
+    assert_int_equal(
+        f->store->ops->update_write(f->store, &f->kept, f->data, N - 1, &err),
+        SL_E_LIMIT);
     assert_false(load(f, &k));
 }
 

@@ -47,7 +47,9 @@ static uint64_t now_ms(void)
     return uv_hrtime() / 1000000u;
 }
 
-/* --- coordinator ------------------------------------------------------------------------------------- */
+/* --- coordinator
+ * -------------------------------------------------------------------------------------
+ */
 
 static enum sl_key_status find_key(void *ctx, const uint8_t key[SL_NOISE_KEY],
                                    uint32_t *ret_client)
@@ -104,15 +106,17 @@ static void on_record(struct world *w, struct sl_request *req, struct sl_frame *
     size_t n, got;
     bool first, ended;
     assert_int_equal(
-        sl_record_open(s->keys, SL_ENV_REQUEST, frame->data, frame->n, &head, &n, &err), SL_OK);
+        sl_record_open(s->keys, SL_ENV_REQUEST, frame->data, frame->n, &head, &n, &err),
+        SL_OK);
     struct sl_accept a = sl_gate_accept(w->gate, now_ms(), s, &head, 1, &first, &ended);
     if (first && s->has_token) {
         w->token_used = true;
         w->key_status = SL_KEY_ENROLLED;
     }
     assert_int_equal(a.verdict, SL_ACCEPT_EXECUTE);
-    assert_int_equal(sl_wire_unpack(frame->data + SL_ENVELOPE_BYTES, n, SL_TO_COORDINATOR, &q,
-                                    &err), SL_OK);
+    assert_int_equal(
+        sl_wire_unpack(frame->data + SL_ENVELOPE_BYTES, n, SL_TO_COORDINATOR, &q, &err),
+        SL_OK);
     if (w->hold > 0) {
         w->hold--;
         sl_frame_free(frame);
@@ -123,7 +127,8 @@ static void on_record(struct world *w, struct sl_request *req, struct sl_frame *
     n = sl_wire_size(&m);
     struct sl_frame out;
     assert_true(sl_frame_alloc(SL_RECORD_EXTRA + n, &out));
-    assert_int_equal(sl_wire_pack(&m, out.data + SL_ENVELOPE_BYTES, n, &got, &err), SL_OK);
+    assert_int_equal(sl_wire_pack(&m, out.data + SL_ENVELOPE_BYTES, n, &got, &err),
+                     SL_OK);
     sl_peer_answered(&s->peer, head.counter, false, NULL, 0, NULL);
     struct sl_envelope back = {
         .kind = SL_ENV_RESPONSE, .session = head.session, .other = head.counter};
@@ -142,8 +147,8 @@ static void on_request(void *ctx, struct sl_request *req, struct sl_frame *frame
     struct sl_session *s;
     struct sl_envelope head;
     randombytes_buf(&random, sizeof random);
-    switch (sl_gate_frame(w->gate, now_ms(), frame->data, frame->n, &random, reply, &n, &s,
-                          &head)) {
+    switch (sl_gate_frame(w->gate, now_ms(), frame->data, frame->n, &random, reply, &n,
+                          &s, &head)) {
     case SL_GATE_DROP:
         sl_frame_free(frame);
         sl_request_drop(req);
@@ -164,7 +169,8 @@ static void listener_closed(void *ctx)
     ((struct world *)ctx)->listener_closed = true;
 }
 
-/* --- client's events ------------------------------------------------------------------------------------ */
+/* --- client's events
+ * ------------------------------------------------------------------------------------ */
 
 static void on_up(void *ctx)
 {
@@ -220,7 +226,9 @@ static void on_closed(void *ctx)
         assert_false((w)->hung);                                                         \
     } while (0)
 
-/* --- fixture ------------------------------------------------------------------------------------------------ */
+/* --- fixture
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static int setup(void **state)
 {
@@ -239,7 +247,8 @@ static int setup(void **state)
     struct sl_listener_events le = {
         .ctx = w, .on_request = on_request, .on_closed = listener_closed};
     assert_int_equal(
-        sl_listener_open(&w->loop, "tcp://127.0.0.1:0", &lo, &le, &w->listener, &err), SL_OK);
+        sl_listener_open(&w->loop, "tcp://127.0.0.1:0", &lo, &le, &w->listener, &err),
+        SL_OK);
     w->port = sl_listener_port(w->listener);
     assert_int_equal(sl_pool_new(1, wake, w, &w->pool, &err), SL_OK);
     w->config.executor = sl_pool_executor(w->pool);
@@ -258,7 +267,8 @@ static void client_open(struct world *w)
         .ctx = w, .up = on_up, .down = on_down, .reply = on_reply, .refused = on_refused};
     snprintf(url, sizeof url, "tcp://127.0.0.1:%u", (unsigned)w->port);
     w->config.url = url;
-    assert_int_equal(sl_connection_open(&w->loop, &w->config, &e, &w->connection, &err), SL_OK);
+    assert_int_equal(sl_connection_open(&w->loop, &w->config, &e, &w->connection, &err),
+                     SL_OK);
 }
 
 static int teardown(void **state)
@@ -284,7 +294,9 @@ static void send_register(struct world *w, uint64_t id)
     sl_connection_send(w->connection, id, &m);
 }
 
-/* --- tests --------------------------------------------------------------------------------------------------- */
+/* --- tests
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 static void requests_are_answered_in_a_session(void **state)
 {

@@ -30,8 +30,9 @@ static void make_model(struct fixture *f, const char *name)
     struct sl_model_spec spec = {0};
     struct sl_shape shape = {3, {f->set.channels, f->set.height, f->set.width}};
     assert_int_equal(sl_model_spec_named(name, f->set.n_classes, &spec, &err), SL_OK);
-    assert_int_equal(
-        sl_model_new(&spec, &shape, f->set.n_classes, SL_LOSS_SOFTMAX_CE, &f->model, &err), SL_OK);
+    assert_int_equal(sl_model_new(&spec, &shape, f->set.n_classes, SL_LOSS_SOFTMAX_CE,
+                                  &f->model, &err),
+                     SL_OK);
     sl_model_spec_deinit(&spec);
     f->n = sl_model_layout(f->model)->n_values;
     f->start = sl_calloc(f->n, sizeof(float));
@@ -42,7 +43,8 @@ static int setup(void **state)
 {
     struct sl_err err;
     struct fixture *f = calloc(1, sizeof *f);
-    struct sl_dataset_source src = {.kind = "synthetic", .path = "", .split = SL_SPLIT_TRAIN};
+    struct sl_dataset_source src = {
+        .kind = "synthetic", .path = "", .split = SL_SPLIT_TRAIN};
     sl_plan_default(&f->plan);
     f->plan.run.rounds = 10;
     f->plan.run.seed = 3;
@@ -54,9 +56,11 @@ static int setup(void **state)
     assert_int_equal(sl_local_bench_new(&f->plan, f->model, &f->bench, &err), SL_OK);
     for (uint32_t i = 0; i < 200; i++)
         f->index[i] = 2 * i + 1;
-    f->data = (struct sl_local_data){
-        .set = &f->set, .train = f->index, .n_train = 150, .holdout = f->index + 150,
-        .n_holdout = 50};
+    f->data = (struct sl_local_data){.set = &f->set,
+                                     .train = f->index,
+                                     .n_train = 150,
+                                     .holdout = f->index + 150,
+                                     .n_holdout = 50};
     *state = f;
     return 0;
 }
@@ -73,7 +77,8 @@ static int teardown(void **state)
     return 0;
 }
 
-static struct sl_local_order order_of(const struct fixture *f, uint32_t client, uint32_t round)
+static struct sl_local_order order_of(const struct fixture *f, uint32_t client,
+                                      uint32_t round)
 {
     return (struct sl_local_order){
         .plan = &f->plan, .client = client, .round = round, .local_steps = -1};
@@ -104,7 +109,8 @@ static void equal_orders_give_equal_bytes_whatever_came_between(void **state)
     float *z = train(f->bench, f, &first, &c);
     assert_memory_equal(x, z, f->n * sizeof(float));
     assert_true(a.loss_sum == c.loss_sum && a.first_loss == c.first_loss);
-    assert_int_not_equal(memcmp(x, y, f->n * sizeof(float)), 0); /* another order of samples */
+    assert_int_not_equal(memcmp(x, y, f->n * sizeof(float)),
+                         0); /* another order of samples */
     free(x);
     free(y);
     free(z);
@@ -156,8 +162,12 @@ static void update_is_the_trained_model_minus_the_received_one(void **state)
     struct sl_trainer *t;
     struct sl_trainer_options opt = {.max_batch = 32};
     struct sl_samples s = {.set = &f->set, .index = f->index, .n = 150};
-    struct sl_train_spec spec = {.optimizer = SL_OPT_SGD, .lr = 0.05, .batch_size = 32,
-                                 .epochs = 2, .local_steps = -1, .order = SL_ORDER_PHILOX,
+    struct sl_train_spec spec = {.optimizer = SL_OPT_SGD,
+                                 .lr = 0.05,
+                                 .batch_size = 32,
+                                 .epochs = 2,
+                                 .local_steps = -1,
+                                 .order = SL_ORDER_PHILOX,
                                  .seed = 3};
     struct sl_train_result r;
     float *after = sl_calloc(f->n, sizeof(float));
@@ -207,12 +217,15 @@ static void received_model_is_measured_on_held_out_samples(void **state)
     free(train(f->bench, f, &o, &meta));
     assert_true(meta.has_eval);
     assert_int_equal(meta.eval.samples, 50);
-    assert_int_equal(sl_local_evaluate(f->bench, &f->data, f->start, &counts, &err), SL_OK);
-    assert_true(counts.correct == meta.eval.correct && counts.loss_sum == meta.eval.loss_sum);
+    assert_int_equal(sl_local_evaluate(f->bench, &f->data, f->start, &counts, &err),
+                     SL_OK);
+    assert_true(counts.correct == meta.eval.correct &&
+                counts.loss_sum == meta.eval.loss_sum);
     f->data.n_holdout = 0;
     free(train(f->bench, f, &o, &meta));
     assert_false(meta.has_eval);
-    assert_int_equal(sl_local_evaluate(f->bench, &f->data, f->start, &counts, &err), SL_OK);
+    assert_int_equal(sl_local_evaluate(f->bench, &f->data, f->start, &counts, &err),
+                     SL_OK);
     assert_int_equal(counts.samples, 0);
 }
 
@@ -266,7 +279,8 @@ static void diverged_training_is_a_clear_failure(void **state)
     struct sl_local_order o = order_of(f, 0, 0);
     f->plan.train.lr = 1e5;
     assert_int_equal(
-        sl_local_train(f->bench, &o, &f->data, f->start, &meta, &update, &n, &err), SL_E_FAILED);
+        sl_local_train(f->bench, &o, &f->data, f->start, &meta, &update, &n, &err),
+        SL_E_FAILED);
     assert_non_null(strstr(err.msg, "training of round 0"));
     assert_true(meta.weight == 77 && update == NULL && n == 5);
 }
@@ -281,7 +295,8 @@ static void client_without_samples_is_refused(void **state)
     struct sl_local_order o = order_of(f, 0, 0);
     f->data.n_train = 0;
     assert_int_equal(
-        sl_local_train(f->bench, &o, &f->data, f->start, &meta, &update, &n, &err), SL_E_INPUT);
+        sl_local_train(f->bench, &o, &f->data, f->start, &meta, &update, &n, &err),
+        SL_E_INPUT);
 }
 
 static void strategy_without_client_half_is_refused(void **state)

@@ -39,10 +39,11 @@ static struct sl_task_actions event(struct sl_task *t, enum sl_task_event_kind k
     return step(t, &(struct sl_task_event){.kind = kind, .now_ms = 100, .reason = "why"});
 }
 
-static struct sl_task_actions reply(struct sl_task *t, uint64_t id, const struct sl_msg *m)
+static struct sl_task_actions reply(struct sl_task *t, uint64_t id,
+                                    const struct sl_msg *m)
 {
-    return step(
-        t, &(struct sl_task_event){.kind = SL_TASK_EV_REPLY, .now_ms = 100, .id = id, .msg = m});
+    return step(t, &(struct sl_task_event){
+                       .kind = SL_TASK_EV_REPLY, .now_ms = 100, .id = id, .msg = m});
 }
 
 static const struct sl_task_action *find(const struct sl_task_actions *out,
@@ -70,7 +71,8 @@ static bool says(const struct sl_task_actions *out, enum sl_task_note note)
     return false;
 }
 
-/* --- into each state --------------------------------------------------------------------------------- */
+/* --- into each state
+ * --------------------------------------------------------------------------------- */
 
 /* Registered and polling; the poll's id. */
 static uint64_t to_polling(struct sl_task *t, const struct sl_kept_update *k)
@@ -145,8 +147,9 @@ static void to_working(struct sl_task *t)
 static struct sl_task_actions to_pushing(struct sl_task *t)
 {
     to_working(t);
-    struct sl_task_actions out =
-        step(t, &(struct sl_task_event){.kind = SL_TASK_EV_DONE, .now_ms = 100, .kept = &kept});
+    struct sl_task_actions out = step(
+        t,
+        &(struct sl_task_event){.kind = SL_TASK_EV_DONE, .now_ms = 100, .kept = &kept});
     assert_int_equal(t->state, SL_TASK_PUSHING);
     return out;
 }
@@ -205,7 +208,9 @@ static void reach(struct sl_task *t, enum sl_task_state s)
     }
 }
 
-/* --- tests ---------------------------------------------------------------------------------------------- */
+/* --- tests
+ * ----------------------------------------------------------------------------------------------
+ */
 
 static void foreign_replies_and_losses_change_nothing_in_any_state(void **state)
 {
@@ -295,7 +300,8 @@ static void window_bounds_open_requests(void **state)
     struct sl_task_action first = *find(&out, SL_TASK_SEND_GET);
     out = chunk(&t, &first);
     assert_int_equal(count(&out, SL_TASK_SEND_GET), 1);
-    assert_int_equal(find(&out, SL_TASK_SEND_GET)->offset, SL_TASK_WINDOW * SL_CHUNK_BYTES);
+    assert_int_equal(find(&out, SL_TASK_SEND_GET)->offset,
+                     SL_TASK_WINDOW * SL_CHUNK_BYTES);
     out = chunk(&t, &first); /* repeated */
     assert_int_equal(out.n, 0);
 }
@@ -394,7 +400,8 @@ static void last_chunk_waits_for_all_others(void **state)
     assert_int_equal(n, CHUNKS);
     assert_true(queue[CHUNKS - 1].last);
     assert_int_equal(queue[CHUNKS - 1].n, 100);
-    struct sl_msg accepted = {.kind = SL_MSG_PUT_REPLY, .put_reply.status = SL_PUT_ACCEPTED};
+    struct sl_msg accepted = {.kind = SL_MSG_PUT_REPLY,
+                              .put_reply.status = SL_PUT_ACCEPTED};
     out = reply(&t, queue[CHUNKS - 1].id, &accepted);
     assert_true(says(&out, SL_NOTE_ACCEPTED));
     assert_true(t.kept_present && t.kept_accepted);
@@ -444,8 +451,9 @@ static void settled_drops_only_the_round_it_names(void **state)
 {
     struct sl_task t;
     uint64_t poll = to_polling(&t, &kept);
-    struct sl_msg m = {.kind = SL_MSG_POLL_REPLY,
-                       .poll_reply = {.has_settled = true, .settled_run = 4, .settled_round = 8}};
+    struct sl_msg m = {
+        .kind = SL_MSG_POLL_REPLY,
+        .poll_reply = {.has_settled = true, .settled_run = 4, .settled_round = 8}};
     struct sl_task_actions out = reply(&t, poll, &m);
     assert_null(find(&out, SL_TASK_DROP_KEPT));
     m.poll_reply.settled_round = 9;
@@ -575,7 +583,8 @@ static void refusal_while_another_answer_comes_still_ends_the_pause(void **state
     struct sl_task_actions out = to_pushing(&t);
     uint64_t a = out.a[out.n - 1].id, b = out.a[out.n - 2].id;
     struct sl_msg nonsense = {.kind = SL_MSG_REGISTERED};
-    struct sl_msg accepted = {.kind = SL_MSG_PUT_REPLY, .put_reply.status = SL_PUT_ACCEPTED};
+    struct sl_msg accepted = {.kind = SL_MSG_PUT_REPLY,
+                              .put_reply.status = SL_PUT_ACCEPTED};
     reply(&t, a, &nonsense);
     assert_int_equal(t.link, SL_LINK_PAUSED);
     reply(&t, b, &accepted);
