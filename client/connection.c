@@ -411,16 +411,6 @@ void sl_connection_enrolled(struct sl_connection *c)
     sl_link_drop_token(&c->link);
 }
 
-bool sl_connection_up(const struct sl_connection *c)
-{
-    return c->up;
-}
-
-struct sl_wire_bytes sl_connection_bytes(const struct sl_connection *c)
-{
-    return sl_dialer_bytes(c->dialer);
-}
-
 void sl_connection_close(struct sl_connection *c, void (*closed)(void *ctx), void *ctx)
 {
     c->closing = true;

@@ -48,8 +48,6 @@ void sl_connection_send(struct sl_connection *c, uint64_t id, const struct sl_ms
 
 /* The client is enrolled: the join token has done its work. */
 void sl_connection_enrolled(struct sl_connection *c);
-bool sl_connection_up(const struct sl_connection *c);
-struct sl_wire_bytes sl_connection_bytes(const struct sl_connection *c);
 
 /* Ends everything; no event comes any more. closed is called when the loop can do without
  * it; then all jobs must have run out (sl_pool_free) before sl_connection_free. */

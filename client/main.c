@@ -4,8 +4,6 @@
 #include <malloc.h>
 #include <sodium.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "accel/accel.h"
 #include "client/daemon.h"
