@@ -52,6 +52,38 @@ static void shift_rows(const struct sl_conv_geometry *g, const float *x, size_t 
     }
 }
 
+/* n values in whole vectors where both arrays go on long enough (up to their ends), so that what is
+ * written behind the n belongs to later rows; else one by one. */
+static inline void copy_row(const float *from, const float *from_end, size_t n, float *to,
+                            const float *to_end)
+{
+    size_t whole = (n + SL_LANES - 1) / SL_LANES * SL_LANES;
+    if ((size_t)(from_end - from) < whole || (size_t)(to_end - to) < whole) {
+        for (size_t i = 0; i < n; i++)
+            to[i] = from[i];
+        return;
+    }
+    for (size_t i = 0; i < whole; i += SL_LANES)
+        lanes_store(to + i, lanes_load(from + i));
+}
+
+/* to += from, as copy_row; behind the n, +0 is added. */
+static inline void add_row(const float *from, const float *from_end, size_t n, float *to,
+                           const float *to_end)
+{
+    size_t whole = (n + SL_LANES - 1) / SL_LANES * SL_LANES;
+    if ((size_t)(from_end - from) < whole || (size_t)(to_end - to) < whole) {
+        for (size_t i = 0; i < n; i++)
+            to[i] += from[i];
+        return;
+    }
+    for (size_t i = 0; i < whole; i += SL_LANES) {
+        lane_bits valid = lanes_below(n - i);
+        lanes v = (lanes)((lane_bits)lanes_load(from + i) & valid);
+        lanes_store(to + i, lanes_load(to + i) + v);
+    }
+}
+
 static void im2col_plane(const struct sl_conv_geometry *g, const float *x, size_t ky,
                          size_t kx, float *out)
 {
@@ -77,9 +109,27 @@ static void im2col_plane(const struct sl_conv_geometry *g, const float *x, size_
     }
 }
 
+/* Stride 1 without padding: every row of an output plane is a piece of an input row. */
+static void im2col_inner(const struct sl_conv_geometry *g, const float *x, float *col)
+{
+    size_t plane = (size_t)g->in_h * g->in_w, places = (size_t)g->out_h * g->out_w;
+    size_t k = g->kernel;
+    const float *x_end = x + g->in_c * plane, *end = col + g->in_c * k * k * places;
+    for (size_t c = 0; c < g->in_c; c++, x += plane)
+        for (size_t tap = 0; tap < k * k; tap++) {
+            const float *from = x + tap / k * g->in_w + tap % k;
+            for (size_t oy = 0; oy < g->out_h; oy++, col += g->out_w)
+                copy_row(from + oy * g->in_w, x_end, g->out_w, col, end);
+        }
+}
+
 static void im2col(const struct sl_conv_geometry *g, const float *x, float *col)
 {
     size_t plane = (size_t)g->in_h * g->in_w, places = (size_t)g->out_h * g->out_w;
+    if (g->stride == 1 && g->pad == 0) {
+        im2col_inner(g, x, col);
+        return;
+    }
     for (size_t c = 0; c < g->in_c; c++)
         for (size_t ky = 0; ky < g->kernel; ky++)
             for (size_t kx = 0; kx < g->kernel; kx++) {
@@ -88,13 +138,12 @@ static void im2col(const struct sl_conv_geometry *g, const float *x, float *col)
             }
 }
 
-static void scatter_row(const struct sl_conv_geometry *g, const float *in, size_t kx,
-                        size_t lo, size_t hi, float *x)
+/* Row `in` of columns (which go on to in_end) added to row x of an image (to x_end). */
+static void scatter_row(const struct sl_conv_geometry *g, const float *in, const float *in_end,
+                        size_t kx, size_t lo, size_t hi, float *x, const float *x_end)
 {
     if (g->stride == 1 && lo < hi) {
-        float *to = x + (lo + kx - g->pad);
-        for (size_t i = 0; i < hi - lo; i++)
-            to[i] += in[lo + i];
+        add_row(in + lo, in_end, hi - lo, x + (lo + kx - g->pad), x_end);
         return;
     }
     for (size_t ox = lo; ox < hi; ox++)
@@ -104,6 +153,8 @@ static void scatter_row(const struct sl_conv_geometry *g, const float *in, size_
 static void col2im(const struct sl_conv_geometry *g, const float *col, float *x)
 {
     size_t plane = (size_t)g->in_h * g->in_w, lo, hi;
+    const float *x_end = x + g->in_c * plane;
+    const float *end = col + (size_t)g->in_c * g->kernel * g->kernel * g->out_h * g->out_w;
     memset(x, 0, g->in_c * plane * sizeof(*x));
     for (size_t c = 0; c < g->in_c; c++)
         for (size_t ky = 0; ky < g->kernel; ky++)
@@ -112,8 +163,8 @@ static void col2im(const struct sl_conv_geometry *g, const float *col, float *x)
                 for (size_t oy = 0; oy < g->out_h; oy++, col += g->out_w) {
                     size_t py = oy * g->stride + ky;
                     if (py >= g->pad && py - g->pad < g->in_h)
-                        scatter_row(g, col, kx, lo, hi,
-                                    x + c * plane + (py - g->pad) * g->in_w);
+                        scatter_row(g, col, end, kx, lo, hi,
+                                    x + c * plane + (py - g->pad) * g->in_w, x_end);
                 }
             }
 }
@@ -140,13 +191,16 @@ static void im2band(const struct sl_conv_geometry *g, const float *x, float *ban
 static void band2im(const struct sl_conv_geometry *g, const float *band, float *x)
 {
     size_t edge = (size_t)g->pad * g->out_w, w = g->out_w, lo, hi;
-    memset(x, 0, (size_t)g->in_c * g->in_h * g->in_w * sizeof(*x));
+    size_t values = (size_t)g->in_c * g->in_h * g->in_w;
+    const float *x_end = x + values;
+    const float *end = band + (size_t)g->in_c * g->kernel * (g->in_h * w + 2 * edge);
+    memset(x, 0, values * sizeof(*x));
     for (size_t c = 0; c < g->in_c; c++, x += (size_t)g->in_h * g->in_w)
         for (size_t kx = 0; kx < g->kernel; kx++) {
             inside(g, kx, &lo, &hi);
             band += edge;
             for (size_t y = 0; y < g->in_h; y++)
-                scatter_row(g, band + y * w, kx, lo, hi, x + y * g->in_w);
+                scatter_row(g, band + y * w, end, kx, lo, hi, x + y * g->in_w, x_end);
             band += g->in_h * w + edge;
         }
 }

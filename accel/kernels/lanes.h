@@ -5,17 +5,38 @@
 #define SL_ACCEL_KERNELS_LANES_H
 
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "accel/kernels/elem_ops.h"
 
 typedef float lanes __attribute__((vector_size(SL_LANES * sizeof(float))));
+typedef int32_t lane_bits __attribute__((vector_size(SL_LANES * sizeof(int32_t))));
+typedef uint8_t lane_bytes __attribute__((vector_size(SL_LANES)));
 
 static inline lanes lanes_load(const float *x)
 {
     lanes v;
     memcpy(&v, x, sizeof(v));
     return v;
+}
+
+static inline void lanes_store(float *x, lanes v)
+{
+    memcpy(x, &v, sizeof(v));
+}
+
+/* a where mask is all ones, b where it is 0. */
+static inline lanes lanes_pick(lane_bits mask, lanes a, lanes b)
+{
+    return (lanes)((mask & (lane_bits)a) | (~mask & (lane_bits)b));
+}
+
+/* All ones in the lanes below n. */
+static inline lane_bits lanes_below(size_t n)
+{
+    const lane_bits number = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return number < (int32_t)(n < SL_LANES ? n : SL_LANES);
 }
 
 /* The first n < SL_LANES of x, zeros behind them. */
