@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The arrays of stored cases are .npy files of version 1.0, little-endian, in C order:
- *     | \x93NUMPY | 1 | 0 | n LE u16 | n bytes: a dictionary of descr, fortran_order, shape | data |
- * Only what the cases use is read. */
 #include "sim/check_array.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <math.h>
 #include <stdbool.h>
@@ -13,75 +9,47 @@
 #include <string.h>
 
 #include "common/mem.h"
+#include "common/npy.h"
 
-#define HEADER_MAX 1024
-#define VALUES_MAX ((size_t)1 << 28)
+#define FILE_MAX ((size_t)64 << 20)
 
-struct header {
-    bool is_int;
-    size_t rows, columns;
-};
-
-/* "(6,)" or "(4, 7850)" behind the word shape. */
-static bool parse_shape(const char *text, struct header *h)
-{
-    const char *at = strstr(text, "'shape': (");
-    char *end;
-    if (at == NULL)
-        return false;
-    at += strlen("'shape': (");
-    unsigned long long a = strtoull(at, &end, 10), b = 0;
-    if (end == at || *end++ != ',' || a == 0)
-        return false;
-    if (*end == ')') {
-        h->rows = 1;
-        h->columns = (size_t)a;
-    } else {
-        at = end;
-        b = strtoull(at, &end, 10);
-        if (end == at || *end != ')' || b == 0)
-            return false;
-        h->rows = (size_t)a;
-        h->columns = (size_t)b;
-    }
-    size_t n;
-    return sl_size_mul(h->rows, h->columns, &n) && n <= VALUES_MAX;
-}
-
-static bool read_header(FILE *f, struct header *h)
-{
-    uint8_t fixed[10];
-    char text[HEADER_MAX + 1];
-    if (fread(fixed, 1, sizeof(fixed), f) != sizeof(fixed) ||
-        memcmp(fixed, "\x93NUMPY\x01\x00", 8) != 0)
-        return false;
-    size_t n = (size_t)fixed[8] | (size_t)fixed[9] << 8;
-    if (n > HEADER_MAX || fread(text, 1, n, f) != n)
-        return false;
-    text[n] = '\0';
-    h->is_int = strstr(text, "'descr': '<i4'") != NULL;
-    return (h->is_int || strstr(text, "'descr': '<f4'") != NULL) &&
-           strstr(text, "'fortran_order': False") != NULL && parse_shape(text, h);
-}
-
-static enum sl_code read_values(FILE *f, const char *file, const struct header *h,
+static enum sl_code take_values(const char *file, const struct sl_npy *a,
                                 struct sl_check_array *ret, struct sl_err *err)
 {
-    size_t n = h->rows * h->columns;
-    uint32_t *data = sl_calloc(n, sizeof(*data));
+    bool is_int = a->dtype == SL_NPY_I4;
+    if ((a->dtype != SL_NPY_F4 && !is_int) || a->n_dims < 1 || a->n_dims > 2 || a->n == 0)
+        return sl_err_set(err, SL_E_INPUT, "%s: not <f4 or <i4 of 1 or 2 dimensions", file);
+    uint32_t *data = sl_calloc(a->n, sizeof(*data));
     if (data == NULL)
-        return sl_err_set(err, SL_E_NOMEM, "%s: %zu values", file, n);
-    if (fread(data, sizeof(*data), n, f) != n || fgetc(f) != EOF) {
-        free(data);
-        return sl_err_set(err, SL_E_INPUT, "%s: not the %zu values of its header", file, n);
-    }
-    for (size_t i = 0; i < n; i++)
-        data[i] = le32toh(data[i]);
-    *ret = (struct sl_check_array){.rows = h->rows, .columns = h->columns};
-    if (h->is_int)
+        return sl_err_set(err, SL_E_NOMEM, "%s: %zu values", file, a->n);
+    memcpy(data, a->data, a->n * sizeof(*data));
+    *ret = (struct sl_check_array){.rows = a->n_dims == 2 ? a->dim[0] : 1,
+                                   .columns = a->dim[a->n_dims - 1]};
+    if (is_int)
         ret->i32 = (int32_t *)data;
     else
         ret->f32 = (float *)(void *)data;
+    return SL_OK;
+}
+
+static enum sl_code read_file(FILE *f, const char *file, uint8_t **ret, size_t *ret_n,
+                              struct sl_err *err)
+{
+    if (fseek(f, 0, SEEK_END) != 0)
+        return sl_err_errno(err, errno, "%s", file);
+    long n = ftell(f);
+    rewind(f);
+    if (n <= 0 || (size_t)n > FILE_MAX)
+        return sl_err_set(err, SL_E_LIMIT, "%s: %ld bytes (1 to %zu allowed)", file, n, FILE_MAX);
+    uint8_t *bytes = malloc((size_t)n);
+    if (bytes == NULL)
+        return sl_err_set(err, SL_E_NOMEM, "%s: %ld bytes", file, n);
+    if (fread(bytes, 1, (size_t)n, f) != (size_t)n) {
+        free(bytes);
+        return sl_err_set(err, SL_E_IO, "%s: read", file);
+    }
+    *ret = bytes;
+    *ret_n = (size_t)n;
     return SL_OK;
 }
 
@@ -94,12 +62,17 @@ enum sl_code sl_check_array_load(const char *dir, const char *file, struct sl_ch
     FILE *f = fopen(path, "rbe");
     if (f == NULL)
         return sl_err_errno(err, errno, "%s", path);
-    struct header h;
-    enum sl_code rc = read_header(f, &h)
-                          ? read_values(f, file, &h, ret, err)
-                          : sl_err_set(err, SL_E_INPUT,
-                                       "%s: not a .npy of <f4 or <i4, 1 or 2 dimensions", file);
+    uint8_t *bytes = NULL;
+    size_t n = 0;
+    struct sl_npy a = {0};
+    enum sl_code rc = read_file(f, file, &bytes, &n, err);
     fclose(f);
+    if (rc == SL_OK)
+        rc = sl_npy_parse(file, bytes, n, &a, err);
+    if (rc == SL_OK)
+        rc = take_values(file, &a, ret, err);
+    sl_npy_deinit(&a);
+    free(bytes);
     return rc;
 }
 
