@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* starling-sim: federated runs with virtual clients, partitions, conformance. */
-#include <openblas/cblas.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "accel/accel.h"
 #include "common/mem.h"
 #include "sim/commands.h"
 #include "sim/options.h"
@@ -21,6 +21,7 @@ int main(int argc, char **argv)
 {
     struct sl_sim_options o;
     struct sl_err err = {.msg = ""};
+    sl_accel_init();
     sl_mem_tune_malloc();
     enum sl_code rc = sl_sim_options_parse(argc, argv, &o, &err);
     if (rc == SL_OK && o.help) {

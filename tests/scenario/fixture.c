@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "accel/accel.h"
+
 #define STEPS_MAX 2000000
 
 struct seen {
@@ -105,6 +107,7 @@ struct outcome run_plans(const struct sl_plan *plans, size_t n, unsigned jobs)
 {
     struct outcome o = {.accuracy = -1};
     struct sl_invariants *v;
+    sl_accel_init();
     o.rc = sl_invariants_new(plans, n, &v, &o.err);
     if (o.rc != SL_OK)
         return o;
