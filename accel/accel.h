@@ -8,8 +8,8 @@
  * (one training is one thread; parallelism goes across clients). */
 void sl_accel_init(void);
 
-/* Name of the BLAS kernel in use ("SkylakeX"); runs are comparable to the bit between processes
- * that report the same name. A constant string. */
+/* Name of the BLAS kernel in use ("SkylakeX"); runs are comparable to the bit between
+ * processes that report the same name. A constant string. */
 const char *sl_accel_blas_name(void);
 
 #endif

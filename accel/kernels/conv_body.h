@@ -13,8 +13,8 @@ static void inside(const struct sl_conv_geometry *g, size_t kx, size_t *lo, size
     *lo = first < *hi ? first : *hi;
 }
 
-static void gather_row(const struct sl_conv_geometry *g, const float *x, size_t kx, size_t lo,
-                       size_t hi, float *out)
+static void gather_row(const struct sl_conv_geometry *g, const float *x, size_t kx,
+                       size_t lo, size_t hi, float *out)
 {
     for (size_t ox = 0; ox < lo; ox++)
         out[ox] = 0.0f;
@@ -30,11 +30,12 @@ static void gather_row(const struct sl_conv_geometry *g, const float *x, size_t 
         out[ox] = x[ox * g->stride + kx - g->pad];
 }
 
-/* Rows first.. of a plane at shift kx when the output is as wide as the input (stride 1): the
- * rows lie one after another in both, so they are one block moved by kx - pad, of which the
- * columns that ran over the edge are then cleared. n_rows whole rows from x to out. */
-static void shift_rows(const struct sl_conv_geometry *g, const float *x, size_t kx, size_t lo,
-                       size_t hi, size_t n_rows, float *out)
+/* Rows first.. of a plane at shift kx when the output is as wide as the input (stride 1):
+ * the rows lie one after another in both, so they are one block moved by kx - pad, of
+ * which the columns that ran over the edge are then cleared. n_rows whole rows from x to
+ * out. */
+static void shift_rows(const struct sl_conv_geometry *g, const float *x, size_t kx,
+                       size_t lo, size_t hi, size_t n_rows, float *out)
 {
     size_t w = g->in_w, all = n_rows * w;
     if (kx >= g->pad) {
@@ -52,8 +53,8 @@ static void shift_rows(const struct sl_conv_geometry *g, const float *x, size_t 
     }
 }
 
-/* n values in whole vectors where both arrays go on long enough (up to their ends), so that what is
- * written behind the n belongs to later rows; else one by one. */
+/* n values in whole vectors where both arrays go on long enough (up to their ends), so
+ * that what is written behind the n belongs to later rows; else one by one. */
 static inline void copy_row(const float *from, const float *from_end, size_t n, float *to,
                             const float *to_end)
 {
@@ -139,8 +140,9 @@ static void im2col(const struct sl_conv_geometry *g, const float *x, float *col)
 }
 
 /* Row `in` of columns (which go on to in_end) added to row x of an image (to x_end). */
-static void scatter_row(const struct sl_conv_geometry *g, const float *in, const float *in_end,
-                        size_t kx, size_t lo, size_t hi, float *x, const float *x_end)
+static void scatter_row(const struct sl_conv_geometry *g, const float *in,
+                        const float *in_end, size_t kx, size_t lo, size_t hi, float *x,
+                        const float *x_end)
 {
     if (g->stride == 1 && lo < hi) {
         add_row(in + lo, in_end, hi - lo, x + (lo + kx - g->pad), x_end);
@@ -154,7 +156,8 @@ static void col2im(const struct sl_conv_geometry *g, const float *col, float *x)
 {
     size_t plane = (size_t)g->in_h * g->in_w, lo, hi;
     const float *x_end = x + g->in_c * plane;
-    const float *end = col + (size_t)g->in_c * g->kernel * g->kernel * g->out_h * g->out_w;
+    const float *end =
+        col + (size_t)g->in_c * g->kernel * g->kernel * g->out_h * g->out_w;
     memset(x, 0, g->in_c * plane * sizeof(*x));
     for (size_t c = 0; c < g->in_c; c++)
         for (size_t ky = 0; ky < g->kernel; ky++)
@@ -205,7 +208,8 @@ static void band2im(const struct sl_conv_geometry *g, const float *band, float *
         }
 }
 
-static void bias_planes(const float *b, float *y, size_t planes, size_t channels, size_t size)
+static void bias_planes(const float *b, float *y, size_t planes, size_t channels,
+                        size_t size)
 {
     for (size_t p = 0; p < planes; p++) {
         float value = b[p % channels];

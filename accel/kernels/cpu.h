@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cpu.h - which instruction sets the kernels may use.
- * Every variant returns the bits of the C definition, so switching one off changes speed only;
- * tests and bug hunts do it with a mask. Thread: any. */
+ * Every variant returns the bits of the C definition, so switching one off changes speed
+ * only; tests and bug hunts do it with a mask. Thread: any. */
 #ifndef SL_ACCEL_KERNELS_CPU_H
 #define SL_ACCEL_KERNELS_CPU_H
 
@@ -14,9 +14,9 @@
 /* What this CPU and its operating system support. */
 uint32_t sl_cpu_detect(void);
 
-/* Reads names to switch off, separated by commas ("avx2,avx512"; "all" = every one; "" or NULL =
- * none). False for an unknown name, *ret_off untouched. A program passes the environment's
- * STARLING_CPU_MASK here once. */
+/* Reads names to switch off, separated by commas ("avx2,avx512"; "all" = every one; "" or
+ * NULL = none). False for an unknown name, *ret_off untouched. A program passes the
+ * environment's STARLING_CPU_MASK here once. */
 bool sl_cpu_off_parse(const char *names, uint32_t *ret_off);
 
 /* "avx2", ...: name of one bit; NULL for a bit that is none. */

@@ -98,14 +98,15 @@ static void mul_acc(const float *x, const float *w, float *y, size_t n)
         y[i] += x[i] * w[i];
 }
 
-static void norm_grad(float inv, float m1, float m2, const float *dxhat, const float *xhat,
-                      float *dx, size_t n)
+static void norm_grad(float inv, float m1, float m2, const float *dxhat,
+                      const float *xhat, float *dx, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         dx[i] = inv * (dxhat[i] - m1 - xhat[i] * m2);
 }
 
-static void mask_scale(const uint8_t *keep, float scale, const float *x, float *y, size_t n)
+static void mask_scale(const uint8_t *keep, float scale, const float *x, float *y,
+                       size_t n)
 {
     for (size_t i = 0; i < n; i++)
         y[i] = keep[i] != 0 ? scale * x[i] : 0.0f;
@@ -157,8 +158,8 @@ static float square_deviation(const float *x, float mean, size_t n)
     return lanes_fold(acc);
 }
 
-static void softmax_rows(const float *x, float *y, size_t rows, size_t cols, float *ret_max,
-                         float *ret_sum)
+static void softmax_rows(const float *x, float *y, size_t rows, size_t cols,
+                         float *ret_max, float *ret_sum)
 {
     for (size_t r = 0; r < rows; r++) {
         const float *in = x + r * cols;
@@ -207,8 +208,8 @@ static void sgd_momentum(const struct sl_sgd_step *s, float *w, const float *g, 
     }
 }
 
-static void adam(const struct sl_adam_step *s, float *w, const float *g, float *m, float *v,
-                 size_t n)
+static void adam(const struct sl_adam_step *s, float *w, const float *g, float *m,
+                 float *v, size_t n)
 {
     const struct sl_adam_step a = *s;
     for (size_t i = 0; i < n; i++) {

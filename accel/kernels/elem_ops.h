@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* elem_ops.h - elementwise kernels, sums, and the optimisers' steps.
- * Contracts common to all families stand in kernels/kernels.h. n, rows and cols may be 0. */
+ * Contracts common to all families stand in kernels/kernels.h. n, rows and cols may be 0.
+ */
 #ifndef SL_ACCEL_KERNELS_ELEM_OPS_H
 #define SL_ACCEL_KERNELS_ELEM_OPS_H
 
@@ -44,11 +45,13 @@ struct sl_elem_ops {
     /* y = x * w, and y += x * w */
     void (*mul)(const float *x, const float *w, float *y, size_t n);
     void (*mul_acc)(const float *x, const float *w, float *y, size_t n);
-    /* dx = inv (dxhat - m1 - xhat m2): the input gradient of a normalisation; dx may be dxhat. */
-    void (*norm_grad)(float inv, float m1, float m2, const float *dxhat, const float *xhat,
-                      float *dx, size_t n);
+    /* dx = inv (dxhat - m1 - xhat m2): the input gradient of a normalisation; dx may be
+     * dxhat. */
+    void (*norm_grad)(float inv, float m1, float m2, const float *dxhat,
+                      const float *xhat, float *dx, size_t n);
     /* y = keep[i] ? scale x : 0; y may be x. */
-    void (*mask_scale)(const uint8_t *keep, float scale, const float *x, float *y, size_t n);
+    void (*mask_scale)(const uint8_t *keep, float scale, const float *x, float *y,
+                       size_t n);
     /* y[r, c] += b[c] */
     void (*bias_rows)(const float *b, float *y, size_t rows, size_t cols);
     /* db[c] = (accumulate ? db[c] : 0) + sum over r, in order of r, of dy[r, c] */
@@ -58,15 +61,16 @@ struct sl_elem_ops {
     float (*sum)(const float *x, size_t n);
     float (*dot)(const float *x, const float *y, size_t n);
     float (*square_deviation)(const float *x, float mean, size_t n);
-    /* Each row y = exp(x - max) / sum; y may be x. ret_max, ret_sum [rows] or NULL. cols >= 1. */
-    void (*softmax_rows)(const float *x, float *y, size_t rows, size_t cols, float *ret_max,
-                         float *ret_sum);
+    /* Each row y = exp(x - max) / sum; y may be x. ret_max, ret_sum [rows] or NULL. cols
+     * >= 1. */
+    void (*softmax_rows)(const float *x, float *y, size_t rows, size_t cols,
+                         float *ret_max, float *ret_sum);
     /* g += decay w; u = first ? g : momentum u + g; w -= lr u; g is not written. */
     void (*sgd)(const struct sl_sgd_step *s, float *w, const float *g, size_t n);
     void (*sgd_momentum)(const struct sl_sgd_step *s, float *w, const float *g, float *u,
                          size_t n);
-    void (*adam)(const struct sl_adam_step *s, float *w, const float *g, float *m, float *v,
-                 size_t n);
+    void (*adam)(const struct sl_adam_step *s, float *w, const float *g, float *m,
+                 float *v, size_t n);
     /* g += mu (w - w0) */
     void (*proximal)(float mu, const float *w, const float *w0, float *g, size_t n);
     bool (*all_finite)(const float *x, size_t n);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fmath.h - exp, tanh and erf in float, without branches, so that loops over them vectorise and
- * every CPU returns the same bits. Plain IEEE operations in written order; polynomials are
- * least-squares fits over Chebyshev nodes. Errors stand at each function (ulp of the result, measured
- * by tests/unit/t_nn_fmath.c). */
+/* fmath.h - exp, tanh and erf in float, without branches, so that loops over them
+ * vectorise and every CPU returns the same bits. Plain IEEE operations in written order;
+ * polynomials are least-squares fits over Chebyshev nodes. Errors stand at each function
+ * (ulp of the result, measured by tests/unit/t_nn_fmath.c). */
 #ifndef SL_ACCEL_KERNELS_FMATH_H
 #define SL_ACCEL_KERNELS_FMATH_H
 
@@ -23,8 +23,8 @@ static inline uint32_t sl_bits_of_float(float f)
     return b;
 }
 
-/* exp(x), 2 ulp; inf above 88.73, 0 below -104; a NaN stays. x = k ln 2 + r with |r| <= ln(2)/2; 2^k
- * in two factors, so results below the normal range are rounded once. */
+/* exp(x), 2 ulp; inf above 88.73, 0 below -104; a NaN stays. x = k ln 2 + r with |r| <=
+ * ln(2)/2; 2^k in two factors, so results below the normal range are rounded once. */
 static inline float sl_expf(float x)
 {
     const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */

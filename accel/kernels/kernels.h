@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kernels.h - the tables of all kernel families for one choice of instruction sets.
- * Each family has x_ops.h (contract and table), x_ops.c (choice), x_body.h (the definition, written so
- * that compilers vectorise it) and one file per instruction set that compiles the definition with
- * its flags. A variant returns the bits of the plain C one: elementwise arithmetic is IEEE and
- * never contracted, and a sum is defined over 16 interleaved partial sums, folded in halves, so
- * 4, 8 or 16 lanes give one result. (Which of several NaNs comes out is not defined.)
- * Pointers need the alignment of their element only. Arrays may be the same where a contract
- * says "may be"; otherwise they do not overlap. */
+ * Each family has x_ops.h (contract and table), x_ops.c (choice), x_body.h (the
+ * definition, written so that compilers vectorise it) and one file per instruction set
+ * that compiles the definition with its flags. A variant returns the bits of the plain C
+ * one: elementwise arithmetic is IEEE and never contracted, and a sum is defined over 16
+ * interleaved partial sums, folded in halves, so 4, 8 or 16 lanes give one result. (Which
+ * of several NaNs comes out is not defined.) Pointers need the alignment of their element
+ * only. Arrays may be the same where a contract says "may be"; otherwise they do not
+ * overlap. */
 #ifndef SL_ACCEL_KERNELS_KERNELS_H
 #define SL_ACCEL_KERNELS_KERNELS_H
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* lanes.h - 16 floats side by side, in whatever registers the file is compiled for.
- * For kernel bodies only. The compiler's vector type keeps the order of every operation. */
+ * For kernel bodies only. The compiler's vector type keeps the order of every operation.
+ */
 #ifndef SL_ACCEL_KERNELS_LANES_H
 #define SL_ACCEL_KERNELS_LANES_H
 

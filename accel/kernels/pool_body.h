@@ -11,8 +11,8 @@ static inline bool wins(float v, float best)
     return !(v <= best) & (best == best);
 }
 
-static void max_window(const struct sl_pool_geometry *g, const float *x, size_t oy, size_t ox,
-                       float *y, uint8_t *where)
+static void max_window(const struct sl_pool_geometry *g, const float *x, size_t oy,
+                       size_t ox, float *y, uint8_t *where)
 {
     float best = 0.0f;
     size_t place = 0;
@@ -34,8 +34,8 @@ static void max_window(const struct sl_pool_geometry *g, const float *x, size_t 
     *where = (uint8_t)place;
 }
 
-/* Windows of 2 x 2 side by side; top and bottom are the two input rows. Each row's first maximum,
- * then the lower one only if it wins: the first in row-major order. */
+/* Windows of 2 x 2 side by side; top and bottom are the two input rows. Each row's first
+ * maximum, then the lower one only if it wins: the first in row-major order. */
 static void max_row_2x2(const float *top, const float *bottom, size_t n, float *y,
                         uint8_t *where)
 {
@@ -56,13 +56,16 @@ static inline lane_bits lanes_win(lanes v, lanes best)
 }
 
 #define EVEN(a, b)                                                                       \
-    __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)
+    __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, \
+                            30)
 #define ODD(a, b)                                                                        \
-    __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)
+    __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, \
+                            31)
 #define LOW(a, b)                                                                        \
     __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
 #define HIGH(a, b)                                                                       \
-    __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+    __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30,  \
+                            15, 31)
 
 /* The same for 16 windows: reads 32 values of each row. */
 static inline void max_lanes_2x2(const float *top, const float *bottom, float *y,
@@ -85,15 +88,16 @@ static bool is_2x2(const struct sl_pool_geometry *g)
     return g->kernel == 2 && g->stride == 2 && g->pad == 0;
 }
 
-/* All planes of 2 x 2 windows. 16 windows at a time, past the end of a row where the arrays go on:
- * what is written there belongs to the next row, which comes after. */
+/* All planes of 2 x 2 windows. 16 windows at a time, past the end of a row where the
+ * arrays go on: what is written there belongs to the next row, which comes after. */
 static void pool_max_2x2(const struct sl_pool_geometry *g, size_t planes, const float *x,
                          float *y, uint8_t *where)
 {
     size_t in = (size_t)g->in_h * g->in_w, w = g->in_w, rows = planes * g->out_h;
     const float *x_end = x + planes * in, *y_end = y + rows * g->out_w;
     for (size_t r = 0; r < rows; r++, y += g->out_w, where += g->out_w) {
-        const float *top = x + r / g->out_h * in + r % g->out_h * 2 * w, *bottom = top + w;
+        const float *top = x + r / g->out_h * in + r % g->out_h * 2 * w,
+                    *bottom = top + w;
         size_t i = 0;
         for (; i < g->out_w; i += SL_LANES) {
             if (x_end - (bottom + 2 * i) < 2 * SL_LANES || y_end - (y + i) < SL_LANES)
@@ -105,8 +109,8 @@ static void pool_max_2x2(const struct sl_pool_geometry *g, size_t planes, const 
     }
 }
 
-static void pool_max(const struct sl_pool_geometry *g, size_t planes, const float *x, float *y,
-                     uint8_t *where)
+static void pool_max(const struct sl_pool_geometry *g, size_t planes, const float *x,
+                     float *y, uint8_t *where)
 {
     size_t in = (size_t)g->in_h * g->in_w;
     if (is_2x2(g)) {
@@ -147,15 +151,17 @@ static inline void spread_lanes_2x2(const float *dy, const uint8_t *where, float
     lanes_store(bottom + SL_LANES, HIGH(part[2], part[3]));
 }
 
-/* All planes of 2 x 2 windows that cover their input: as pool_max_2x2, past the ends of rows. */
-static void pool_max_grad_2x2(const struct sl_pool_geometry *g, size_t planes, const float *dy,
-                              const uint8_t *where, float *dx)
+/* All planes of 2 x 2 windows that cover their input: as pool_max_2x2, past the ends of
+ * rows. */
+static void pool_max_grad_2x2(const struct sl_pool_geometry *g, size_t planes,
+                              const float *dy, const uint8_t *where, float *dx)
 {
     size_t w = g->in_w, rows = planes * g->out_h;
     const float *dx_end = dx + rows * 2 * w, *dy_end = dy + rows * g->out_w;
     for (size_t r = 0; r < rows; r++, dy += g->out_w, where += g->out_w, dx += 2 * w) {
         size_t i = 0;
-        bool wide = w <= 2 * SL_LANES || g->out_w % SL_LANES == 0; /* one step, or whole ones */
+        bool wide =
+            w <= 2 * SL_LANES || g->out_w % SL_LANES == 0; /* one step, or whole ones */
         for (; wide && i < g->out_w; i += SL_LANES) {
             if (dx_end - (dx + w + 2 * i) < 2 * SL_LANES || dy_end - (dy + i) < SL_LANES)
                 break;
@@ -166,8 +172,8 @@ static void pool_max_grad_2x2(const struct sl_pool_geometry *g, size_t planes, c
     }
 }
 
-static void pool_max_grad(const struct sl_pool_geometry *g, size_t planes, const float *dy,
-                          const uint8_t *where, float *dx)
+static void pool_max_grad(const struct sl_pool_geometry *g, size_t planes,
+                          const float *dy, const uint8_t *where, float *dx)
 {
     size_t in = (size_t)g->in_h * g->in_w, w = g->in_w;
     if (is_2x2(g) && g->in_h == 2 * g->out_h && w == 2 * (size_t)g->out_w) {

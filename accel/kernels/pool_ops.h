@@ -15,11 +15,13 @@ struct sl_pool_geometry {
 };
 
 struct sl_pool_ops {
-    /* x [planes, in_h, in_w] to y [planes, out_h, out_w], and where: the place ky * kernel + kx of
-     * the first maximum in row-major order. Padding never wins; a NaN wins over numbers. */
+    /* x [planes, in_h, in_w] to y [planes, out_h, out_w], and where: the place ky *
+     * kernel + kx of the first maximum in row-major order. Padding never wins; a NaN wins
+     * over numbers. */
     void (*max)(const struct sl_pool_geometry *g, size_t planes, const float *x, float *y,
                 uint8_t *where);
-    /* dx = 0 but where a maximum stood, which takes the sum of its windows' dy in order. */
+    /* dx = 0 but where a maximum stood, which takes the sum of its windows' dy in order.
+     */
     void (*max_grad)(const struct sl_pool_geometry *g, size_t planes, const float *dy,
                      const uint8_t *where, float *dx);
 };

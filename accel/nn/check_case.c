@@ -8,7 +8,8 @@
 
 #include "accel/nn/case_file.h"
 
-/* --- loading -------------------------------------------------------------------------------- */
+/* --- loading
+ * -------------------------------------------------------------------------------- */
 
 static bool read_dtype(const char *text, char *ret, size_t *ret_size)
 {
@@ -34,16 +35,18 @@ static enum sl_code load_field(const struct sl_case_file *file, const char *name
     size_t i, size;
     if (strlen(name) >= sizeof(f->name) || json_array_size(shape) > 5 ||
         !read_dtype(json_string_value(json_object_get(about, "dtype")), &f->dtype, &size))
-        return sl_err_set(err, SL_E_INPUT, "field %s: name, shape or dtype not understood",
-                          name);
+        return sl_err_set(err, SL_E_INPUT,
+                          "field %s: name, shape or dtype not understood", name);
     strcpy(f->name, name);
     f->tolerance = json_number_value(json_object_get(about, "tolerance"));
     f->n = 1;
-    json_array_foreach(shape, i, d) {
+    json_array_foreach(shape, i, d)
+    {
         json_int_t v = json_integer_value(d);
         if (v < 1 || v > (1 << 20) || !sl_size_mul(f->n, (size_t)v, &f->n) ||
             f->n > ((size_t)1 << 26))
-            return sl_err_set(err, SL_E_INPUT, "field %s: dimension %zu out of range", name, i);
+            return sl_err_set(err, SL_E_INPUT, "field %s: dimension %zu out of range",
+                              name, i);
         f->dim[f->n_dims++] = (size_t)v;
     }
     return sl_case_file_read(file, name, f->dtype, f->dim, f->n_dims, &f->data, err);
@@ -60,11 +63,13 @@ enum sl_code sl_case_load(const char *dir, const json_t *entry, struct sl_case *
         .kind = json_string_value(json_object_get(entry, "kind")),
         .params = json_object_get(entry, "params"),
     };
-    if (ret->name == NULL || ret->kind == NULL || path == NULL || strchr(path, '/') != NULL ||
-        !json_is_object(fields) || json_object_size(fields) > SL_CASE_FIELDS)
+    if (ret->name == NULL || ret->kind == NULL || path == NULL ||
+        strchr(path, '/') != NULL || !json_is_object(fields) ||
+        json_object_size(fields) > SL_CASE_FIELDS)
         return sl_err_set(err, SL_E_INPUT, "case without name, kind, file or fields");
     enum sl_code rc = sl_case_file_open(dir, path, &file, err);
-    json_object_foreach((json_t *)fields, name, about) {
+    json_object_foreach((json_t *)fields, name, about)
+    {
         if (rc == SL_OK)
             rc = load_field(&file, name, about, &ret->field[ret->n_fields++], err);
     }
@@ -81,13 +86,15 @@ void sl_case_deinit(struct sl_case *c)
     c->n_fields = 0;
 }
 
-/* --- comparing ------------------------------------------------------------------------------ */
+/* --- comparing
+ * ------------------------------------------------------------------------------ */
 
-void sl_case_fail(struct sl_case *c, const char *field, const char *index, const char *expected,
-                  const char *got)
+void sl_case_fail(struct sl_case *c, const char *field, const char *index,
+                  const char *expected, const char *got)
 {
     if (!c->failed)
-        snprintf(c->failure, sizeof(c->failure), "%s, %s, %s, %s", field, index, expected, got);
+        snprintf(c->failure, sizeof(c->failure), "%s, %s, %s, %s", field, index, expected,
+                 got);
     c->failed = true;
 }
 
@@ -104,7 +111,8 @@ const struct sl_case_field *sl_case_need(struct sl_case *c, const char *name, ch
     const struct sl_case_field *f = sl_case_find(c, name);
     if (f != NULL && f->dtype == dtype)
         return f;
-    sl_case_fail(c, name, "-", "a field of the kind's type", f == NULL ? "none" : "another type");
+    sl_case_fail(c, name, "-", "a field of the kind's type",
+                 f == NULL ? "none" : "another type");
     return NULL;
 }
 
@@ -122,7 +130,8 @@ void sl_case_expect_number(struct sl_case *c, const char *field, size_t index, d
     struct sl_case_field *f = (struct sl_case_field *)sl_case_find(c, field);
     char at[32], want[32], have[32];
     if (f == NULL || index >= f->n) {
-        sl_case_fail(c, field, "-", "a field long enough", f == NULL ? "none" : "too short");
+        sl_case_fail(c, field, "-", "a field long enough",
+                     f == NULL ? "none" : "too short");
         return;
     }
     f->compared = true;
@@ -161,11 +170,12 @@ bool sl_case_labels_fit(struct sl_case *c, const struct sl_case_field *labels, s
     return ok;
 }
 
-/* --- rig ------------------------------------------------------------------------------------ */
+/* --- rig
+ * ------------------------------------------------------------------------------------ */
 
 enum sl_code sl_case_rig_open(const struct sl_case *c, const struct sl_model_spec *spec,
-                              const struct sl_shape *in, size_t n, struct sl_case_rig *ret,
-                              struct sl_err *err)
+                              const struct sl_shape *in, size_t n,
+                              struct sl_case_rig *ret, struct sl_err *err)
 {
     struct sl_taker cost = {0};
     struct sl_case_rig r = {.n = n};

@@ -39,18 +39,21 @@ enum sl_code sl_case_load(const char *dir, const json_t *entry, struct sl_case *
                           struct sl_err *err);
 void sl_case_deinit(struct sl_case *c);
 
-/* NULL when there is none; the second notes its absence, or another type, as the failure. */
+/* NULL when there is none; the second notes its absence, or another type, as the failure.
+ */
 const struct sl_case_field *sl_case_find(const struct sl_case *c, const char *name);
 const struct sl_case_field *sl_case_need(struct sl_case *c, const char *name, char dtype);
 
 /* Notes the first failure only. */
-void sl_case_fail(struct sl_case *c, const char *field, const char *index, const char *expected,
-                  const char *got);
+void sl_case_fail(struct sl_case *c, const char *field, const char *index,
+                  const char *expected, const char *got);
 
-/* Compares with the field's values from `first` on; a field that is not there is a failure. */
+/* Compares with the field's values from `first` on; a field that is not there is a
+ * failure. */
 void sl_case_expect(struct sl_case *c, const char *field, size_t first, const float *got,
                     size_t n);
-void sl_case_expect_number(struct sl_case *c, const char *field, size_t index, double got);
+void sl_case_expect_number(struct sl_case *c, const char *field, size_t index,
+                           double got);
 
 /* Is there a label 0..classes-1 for each of n rows? Else notes a failure. */
 bool sl_case_labels_fit(struct sl_case *c, const struct sl_case_field *labels, size_t n,
@@ -64,12 +67,12 @@ struct sl_case_rig {
     struct sl_model *model;
     struct sl_arena arena;
     struct sl_net net;
-    size_t n;            /* samples */
+    size_t n; /* samples */
     float *values, *grads;
 };
 enum sl_code sl_case_rig_open(const struct sl_case *c, const struct sl_model_spec *spec,
-                              const struct sl_shape *in, size_t n, struct sl_case_rig *ret,
-                              struct sl_err *err);
+                              const struct sl_shape *in, size_t n,
+                              struct sl_case_rig *ret, struct sl_err *err);
 void sl_case_rig_close(struct sl_case_rig *r);
 
 /* Shape of a sample when the first dimension of the field is the batch. */

@@ -9,9 +9,11 @@
 #include "accel/nn/optim.h"
 #include "accel/nn/sphere_head.h"
 
-/* --- layers --------------------------------------------------------------------------------- */
+/* --- layers
+ * --------------------------------------------------------------------------------- */
 
-/* The spec of a case of one layer; residual_add is a dense layer around which x is added. */
+/* The spec of a case of one layer; residual_add is a dense layer around which x is added.
+ */
 static bool spec_of(struct sl_case *c, struct sl_layer_spec ret[2], size_t *ret_n)
 {
     bool residual = strcmp(c->kind, "residual_add") == 0;
@@ -42,8 +44,10 @@ static bool spec_of(struct sl_case *c, struct sl_layer_spec ret[2], size_t *ret_
     return true;
 }
 
-/* "fc1.weight" is in_w / out_dw, "attn1.q.bias" in_bq / out_dbq, "norm1.running_var" itself. */
-static void field_of(const struct sl_tensor *t, const char *before, char *ret, size_t size)
+/* "fc1.weight" is in_w / out_dw, "attn1.q.bias" in_bq / out_dbq, "norm1.running_var"
+ * itself. */
+static void field_of(const struct sl_tensor *t, const char *before, char *ret,
+                     size_t size)
 {
     const char *last = strrchr(t->name, '.') + 1;
     char part = last - t->name >= 3 && last[-3] == '.' ? last[-2] : '\0';
@@ -79,7 +83,8 @@ static void compare_tensors(struct sl_case *c, const struct sl_case_rig *r, bool
         bool buffer = t->role == SL_TENSOR_BUFFER;
         field_of(t, buffer ? "out_" : "out_d", name, sizeof(name));
         if (!buffer || train)
-            sl_case_expect(c, name, 0, (buffer ? r->values : r->grads) + t->offset, t->size);
+            sl_case_expect(c, name, 0, (buffer ? r->values : r->grads) + t->offset,
+                           t->size);
     }
 }
 
@@ -119,8 +124,8 @@ void sl_case_run_layer(struct sl_case *c)
     if (x == NULL || !spec_of(c, layers, &n))
         return;
     struct sl_shape in = sl_case_sample_shape(x);
-    if (sl_case_rig_open(c, &(struct sl_model_spec){layers, n}, &in, x->dim[0], &rig, &err) !=
-        SL_OK) {
+    if (sl_case_rig_open(c, &(struct sl_model_spec){layers, n}, &in, x->dim[0], &rig,
+                         &err) != SL_OK) {
         sl_case_fail(c, "params", "-", "a layer that can be built", err.msg);
         return;
     }
@@ -129,7 +134,8 @@ void sl_case_run_layer(struct sl_case *c)
     sl_case_rig_close(&rig);
 }
 
-/* --- losses --------------------------------------------------------------------------------- */
+/* --- losses
+ * --------------------------------------------------------------------------------- */
 
 void sl_case_run_loss(struct sl_case *c)
 {
@@ -138,7 +144,8 @@ void sl_case_run_loss(struct sl_case *c)
     bool softmax = strcmp(c->kind, "softmax_cross_entropy") == 0;
     struct sl_loss_sums sums = {0};
     struct sl_kernels k;
-    if (x == NULL || x->n_dims != 2 || !sl_case_labels_fit(c, labels, x->dim[0], x->dim[1]))
+    if (x == NULL || x->n_dims != 2 ||
+        !sl_case_labels_fit(c, labels, x->dim[0], x->dim[1]))
         return;
     float *d = sl_calloc(x->n, sizeof(*d));
     if (d == NULL) {
@@ -165,7 +172,8 @@ void sl_case_run_sphere_head(struct sl_case *c)
     struct sl_loss_sums sums = {0};
     struct sl_kernels k;
     if (h == NULL || w0 == NULL || h->n_dims != 2 || w0->n_dims != 2 ||
-        w0->dim[1] != h->dim[1] || !sl_case_labels_fit(c, labels, h->dim[0], w0->dim[0])) {
+        w0->dim[1] != h->dim[1] ||
+        !sl_case_labels_fit(c, labels, h->dim[0], w0->dim[0])) {
         sl_case_fail(c, "in_h", "-", "h [B, D], w0 [C, D], labels [B]", "something else");
         return;
     }
@@ -191,7 +199,8 @@ void sl_case_run_sphere_head(struct sl_case *c)
     free(z);
 }
 
-/* --- optimisers ----------------------------------------------------------------------------- */
+/* --- optimisers
+ * ----------------------------------------------------------------------------- */
 
 void sl_case_run_optimizer(struct sl_case *c)
 {

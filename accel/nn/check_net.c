@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* check_net.c - vectors of whole nets: some full-batch steps through the trainer, every step's
- * loss, gradient, parameters and running statistics, and the outputs of the trained net. */
+/* check_net.c - vectors of whole nets: some full-batch steps through the trainer, every
+ * step's loss, gradient, parameters and running statistics, and the outputs of the
+ * trained net. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,13 +11,15 @@
 #include "accel/nn/check_nn.h"
 #include "accel/nn/train.h"
 
-/* --- layers from JSON ----------------------------------------------------------------------- */
+/* --- layers from JSON
+ * ----------------------------------------------------------------------- */
 
 static uint32_t integer_of(const json_t *o, const char *key, uint32_t fallback)
 {
     json_int_t v = json_integer_value(json_object_get(o, key));
-    return json_is_integer(json_object_get(o, key)) && v >= 0 && v <= UINT32_MAX ? (uint32_t)v
-                                                                                : fallback;
+    return json_is_integer(json_object_get(o, key)) && v >= 0 && v <= UINT32_MAX
+               ? (uint32_t)v
+               : fallback;
 }
 
 static float number_of(const json_t *o, const char *key, float fallback)
@@ -25,8 +28,8 @@ static float number_of(const json_t *o, const char *key, float fallback)
     return json_is_number(v) ? (float)json_number_value(v) : fallback;
 }
 
-static enum sl_code add_layers(const json_t *layers, struct sl_model_spec *m, unsigned depth,
-                               struct sl_err *err);
+static enum sl_code add_layers(const json_t *layers, struct sl_model_spec *m,
+                               unsigned depth, struct sl_err *err);
 
 static enum sl_code add_residual(const json_t *o, size_t at, struct sl_model_spec *m,
                                  unsigned depth, struct sl_err *err)
@@ -71,15 +74,16 @@ static enum sl_code add_layer(const json_t *o, struct sl_model_spec *m, unsigned
     return rc;
 }
 
-static enum sl_code add_layers(const json_t *layers, struct sl_model_spec *m, unsigned depth,
-                               struct sl_err *err)
+static enum sl_code add_layers(const json_t *layers, struct sl_model_spec *m,
+                               unsigned depth, struct sl_err *err)
 {
     size_t i;
     const json_t *o;
     if (!json_is_array(layers) || depth > SL_LAYER_DEPTH)
         return sl_err_set(err, SL_E_INPUT, "layer %zu: no list of layers, or too deep",
                           m->n_layers + 1);
-    json_array_foreach(layers, i, o) {
+    json_array_foreach(layers, i, o)
+    {
         enum sl_code rc = add_layer(o, m, depth, err);
         if (rc != SL_OK)
             return rc;
@@ -100,16 +104,19 @@ enum sl_code sl_check_layers(const json_t *layers, struct sl_model_spec *ret,
     return SL_OK;
 }
 
-/* --- nets ----------------------------------------------------------------------------------- */
+/* --- nets
+ * ----------------------------------------------------------------------------------- */
 
 /* Do names, shapes and offsets of the parameters stand as the vector says? */
 static bool tensors_match(struct sl_case *c, const struct sl_model *m)
 {
     const json_t *list = json_object_get(c->params, "tensors"), *o;
     size_t i;
-    json_array_foreach(list, i, o) {
+    json_array_foreach(list, i, o)
+    {
         const char *name = json_string_value(json_object_get(o, "name"));
-        const struct sl_tensor *t = name == NULL ? NULL : sl_layout_find(&m->layout, name);
+        const struct sl_tensor *t =
+            name == NULL ? NULL : sl_layout_find(&m->layout, name);
         if (t == NULL || t->offset != integer_of(o, "offset", UINT32_MAX) ||
             t->size != integer_of(o, "size", 0)) {
             sl_case_fail(c, "tensors", name == NULL ? "-" : name, "its offset and size",
@@ -158,7 +165,8 @@ static enum sl_code train_steps(struct sl_case *c, struct sl_case_rig *r,
         sl_case_expect(c, "out_grads", i * n_params, r->grads, n_params);
         sl_case_expect(c, "out_params", i * n_params, sl_train_values(t), n_params);
         if (n_stats > 0)
-            sl_case_expect(c, "out_stats", i * n_stats, sl_train_values(t) + n_params, n_stats);
+            sl_case_expect(c, "out_stats", i * n_stats, sl_train_values(t) + n_params,
+                           n_stats);
     }
     if (rc == SL_OK)
         memcpy(r->values, sl_train_values(t), r->model->layout.n_values * sizeof(float));
@@ -166,8 +174,9 @@ static enum sl_code train_steps(struct sl_case *c, struct sl_case_rig *r,
     return rc;
 }
 
-static void run_net(struct sl_case *c, struct sl_case_rig *r, const struct sl_case_field *x,
-                    const struct sl_case_field *labels, const struct sl_case_field *params)
+static void run_net(struct sl_case *c, struct sl_case_rig *r,
+                    const struct sl_case_field *x, const struct sl_case_field *labels,
+                    const struct sl_case_field *params)
 {
     struct sl_err err;
     const struct sl_shape *in = &r->model->input;
@@ -214,7 +223,8 @@ void sl_case_run_net(struct sl_case *c)
         return;
     }
     if (params->n != rig.model->n_params || x->n != rig.n * rig.model->input_size)
-        sl_case_fail(c, "in_params", "-", "the model's parameters and inputs", "another size");
+        sl_case_fail(c, "in_params", "-", "the model's parameters and inputs",
+                     "another size");
     else if (sl_case_labels_fit(c, labels, rig.n, rig.model->n_classes))
         run_net(c, &rig, x, labels, params);
     sl_case_rig_close(&rig);

@@ -79,7 +79,8 @@ enum sl_code sl_check_nn(const char *dir, const json_t *manifest,
     size_t i;
     if (!json_is_array(cases))
         return sl_err_set(err, SL_E_INPUT, "%s: manifest without a list of cases", dir);
-    json_array_foreach(cases, i, entry) {
+    json_array_foreach(cases, i, entry)
+    {
         const char *name = json_string_value(json_object_get(entry, "name"));
         if (name == NULL)
             name = "(without a name)";

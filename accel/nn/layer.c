@@ -7,10 +7,10 @@
 #include <string.h>
 
 static const struct sl_layer_ops *const kinds[] = {
-    &sl_layer_dense,     &sl_layer_conv2d,    &sl_layer_maxpool,    &sl_layer_avgpool,
-    &sl_layer_relu,      &sl_layer_gelu_erf,  &sl_layer_gelu_tanh,  &sl_layer_flatten,
-    &sl_layer_dropout,   &sl_layer_layernorm, &sl_layer_groupnorm,  &sl_layer_batchnorm,
-    &sl_layer_mhsa,      &sl_layer_mean_tokens, &sl_layer_residual,
+    &sl_layer_dense,   &sl_layer_conv2d,      &sl_layer_maxpool,   &sl_layer_avgpool,
+    &sl_layer_relu,    &sl_layer_gelu_erf,    &sl_layer_gelu_tanh, &sl_layer_flatten,
+    &sl_layer_dropout, &sl_layer_layernorm,   &sl_layer_groupnorm, &sl_layer_batchnorm,
+    &sl_layer_mhsa,    &sl_layer_mean_tokens, &sl_layer_residual,
 };
 
 const struct sl_layer_ops *sl_layer_ops_of(enum sl_layer_kind kind)
@@ -55,7 +55,8 @@ size_t sl_layer_span(const struct sl_layer_spec *s)
     return s->kind == SL_LAYER_RESIDUAL ? 1 + (size_t)s->n_body + s->n_shortcut : 1;
 }
 
-enum sl_code sl_layer_error(const struct sl_layer *l, struct sl_err *err, const char *fmt, ...)
+enum sl_code sl_layer_error(const struct sl_layer *l, struct sl_err *err, const char *fmt,
+                            ...)
 {
     char text[SL_ERR_MAX / 2];
     va_list ap;
@@ -67,9 +68,9 @@ enum sl_code sl_layer_error(const struct sl_layer *l, struct sl_err *err, const 
 }
 
 enum sl_code sl_layer_declare(struct sl_model_builder *b, struct sl_layer *l,
-                              const char *suffix, enum sl_tensor_role role, unsigned n_dims,
-                              const uint32_t *dim, enum sl_tensor_init init, size_t fan_in,
-                              struct sl_err *err)
+                              const char *suffix, enum sl_tensor_role role,
+                              unsigned n_dims, const uint32_t *dim,
+                              enum sl_tensor_init init, size_t fan_in, struct sl_err *err)
 {
     struct sl_tensor_decl d = {.role = role,
                                .n_dims = n_dims,
@@ -93,8 +94,8 @@ enum sl_code sl_layer_declare(struct sl_model_builder *b, struct sl_layer *l,
 }
 
 enum sl_code sl_layer_declare_dense(struct sl_model_builder *b, struct sl_layer *l,
-                                    const char *part, uint32_t out, uint32_t in, bool bias,
-                                    struct sl_err *err)
+                                    const char *part, uint32_t out, uint32_t in,
+                                    bool bias, struct sl_err *err)
 {
     char suffix[32];
     uint32_t dim[2] = {out, in};
@@ -104,8 +105,8 @@ enum sl_code sl_layer_declare_dense(struct sl_model_builder *b, struct sl_layer 
     if (rc != SL_OK || !bias)
         return rc;
     snprintf(suffix, sizeof(suffix), "%sbias", part);
-    return sl_layer_declare(b, l, suffix, SL_TENSOR_PARAM, 1, dim, SL_TENSOR_UNIFORM_BIAS, in,
-                            err);
+    return sl_layer_declare(b, l, suffix, SL_TENSOR_PARAM, 1, dim, SL_TENSOR_UNIFORM_BIAS,
+                            in, err);
 }
 
 enum sl_code sl_layer_declare_affine(struct sl_model_builder *b, struct sl_layer *l,
@@ -114,7 +115,7 @@ enum sl_code sl_layer_declare_affine(struct sl_model_builder *b, struct sl_layer
     enum sl_code rc = sl_layer_declare(b, l, "weight", SL_TENSOR_PARAM, 1, &size,
                                        SL_TENSOR_ONES, size, err);
     if (rc == SL_OK)
-        rc = sl_layer_declare(b, l, "bias", SL_TENSOR_PARAM, 1, &size, SL_TENSOR_ZEROS, size,
-                              err);
+        rc = sl_layer_declare(b, l, "bias", SL_TENSOR_PARAM, 1, &size, SL_TENSOR_ZEROS,
+                              size, err);
     return rc;
 }

@@ -9,8 +9,8 @@ static enum sl_code build_same(struct sl_model_builder *b, struct sl_layer *l,
     return SL_OK;
 }
 
-static void relu_forward(const struct sl_layer *l, const struct sl_pass_ctx *c, const float *x,
-                         float *y, void *aux)
+static void relu_forward(const struct sl_layer *l, const struct sl_pass_ctx *c,
+                         const float *x, float *y, void *aux)
 {
     c->k->elem.relu(x, y, c->n * l->in_size);
 }
@@ -39,7 +39,8 @@ static void gelu_erf_forward(const struct sl_layer *l, const struct sl_pass_ctx 
 }
 
 static void gelu_erf_backward(const struct sl_layer *l, const struct sl_pass_ctx *c,
-                              const float *x, const float *y, float *dy, float *dx, void *aux)
+                              const float *x, const float *y, float *dy, float *dx,
+                              void *aux)
 {
     if (dx != NULL)
         c->k->elem.gelu_erf_grad(x, dy, dx, c->n * l->in_size);

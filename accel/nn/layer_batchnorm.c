@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* layer_batchnorm.c - batch norm (Ioffe, Szegedy 2015) per channel of [C,H,W] or [C].
- * Training: mean and biased variance over the batch and all places; running statistics follow with
- * `momentum` (the variance unbiased, and biased where there is one value only). Evaluation:
- * running statistics, which carry no gradient. They are buffers of the model. Kept for
- * backward: xhat and 1 / sqrt(var + eps) per channel. */
+ * Training: mean and biased variance over the batch and all places; running statistics
+ * follow with `momentum` (the variance unbiased, and biased where there is one value
+ * only). Evaluation: running statistics, which carry no gradient. They are buffers of the
+ * model. Kept for backward: xhat and 1 / sqrt(var + eps) per channel. */
 #include "accel/nn/layer.h"
 
 #include <math.h>
@@ -13,7 +13,8 @@
 
 enum { WEIGHT, BIAS, RUNNING_MEAN, RUNNING_VAR };
 
-static enum sl_code build(struct sl_model_builder *b, struct sl_layer *l, struct sl_err *err)
+static enum sl_code build(struct sl_model_builder *b, struct sl_layer *l,
+                          struct sl_err *err)
 {
     uint32_t channels = l->in.dim[0];
     if (l->in.n_dims == 2)
@@ -57,8 +58,8 @@ static void follow(const struct sl_layer *l, const struct sl_pass_ctx *c, size_t
 }
 
 /* Mean and variance of a channel: of the batch, or as they run. */
-static void statistics(const struct sl_layer *l, const struct sl_pass_ctx *c, const float *x,
-                       size_t channel, float *ret_mean, float *ret_var)
+static void statistics(const struct sl_layer *l, const struct sl_pass_ctx *c,
+                       const float *x, size_t channel, float *ret_mean, float *ret_var)
 {
     size_t channels = l->in.dim[0], places = l->in_size / channels, count = c->n * places;
     if (!c->train) {
@@ -71,8 +72,8 @@ static void statistics(const struct sl_layer *l, const struct sl_pass_ctx *c, co
         sum += (double)c->k->elem.sum(x + (i * channels + channel) * places, places);
     *ret_mean = (float)(sum / (double)count);
     for (size_t i = 0; i < c->n; i++)
-        squares += (double)c->k->elem.square_deviation(x + (i * channels + channel) * places,
-                                                       *ret_mean, places);
+        squares += (double)c->k->elem.square_deviation(
+            x + (i * channels + channel) * places, *ret_mean, places);
     *ret_var = (float)(squares / (double)count);
     follow(l, c, channel, sum / (double)count, squares / (double)count, count);
 }
@@ -95,9 +96,10 @@ static void forward(const struct sl_layer *l, const struct sl_pass_ctx *c, const
     }
 }
 
-/* With batch statistics dx = inv w (dy - mean(dy) - xhat mean(dy xhat)); without, inv w dy. */
-static void backward(const struct sl_layer *l, const struct sl_pass_ctx *c, const float *x,
-                     const float *y, float *dy, float *dx, void *aux)
+/* With batch statistics dx = inv w (dy - mean(dy) - xhat mean(dy xhat)); without, inv w
+ * dy. */
+static void backward(const struct sl_layer *l, const struct sl_pass_ctx *c,
+                     const float *x, const float *y, float *dy, float *dx, void *aux)
 {
     size_t channels = l->in.dim[0], places = l->in_size / channels, count = c->n * places;
     float *dw = sl_layer_grad(l, c, WEIGHT), *db = sl_layer_grad(l, c, BIAS);
@@ -115,7 +117,8 @@ static void backward(const struct sl_layer *l, const struct sl_pass_ctx *c, cons
         float m2 = c->train ? (float)(product / (double)count) : 0.0f;
         for (size_t i = 0; dx != NULL && i < c->n; i++) {
             size_t at = (i * channels + ch) * places;
-            c->k->elem.norm_grad(inv[ch] * w[ch], m1, m2, dy + at, xhat + at, dx + at, places);
+            c->k->elem.norm_grad(inv[ch] * w[ch], m1, m2, dy + at, xhat + at, dx + at,
+                                 places);
         }
     }
 }

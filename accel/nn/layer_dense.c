@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* layer_dense.c - y[r, out] = x[r, in] w[out, in]^T + b[out], over the last dimension: rows r are
- * samples, or tokens of samples. */
+/* layer_dense.c - y[r, out] = x[r, in] w[out, in]^T + b[out], over the last dimension:
+ * rows r are samples, or tokens of samples. */
 #include "accel/nn/layer.h"
 
-static enum sl_code build(struct sl_model_builder *b, struct sl_layer *l, struct sl_err *err)
+static enum sl_code build(struct sl_model_builder *b, struct sl_layer *l,
+                          struct sl_err *err)
 {
     char text[SL_SHAPE_TEXT];
     if (l->in.n_dims == 3)
@@ -35,8 +36,8 @@ void sl_dense_forward(const struct sl_pass_ctx *c, size_t rows, size_t in, size_
 
 /* dw = dy^T x, db = column sums of dy, dx = dy w */
 void sl_dense_backward(const struct sl_pass_ctx *c, size_t rows, size_t in, size_t out,
-                       const float *x, const float *w, const float *dy, float *dw, float *db,
-                       bool add_dx, float *dx)
+                       const float *x, const float *w, const float *dy, float *dw,
+                       float *db, bool add_dx, float *dx)
 {
     sl_matmul(c->unit, &(struct sl_matmul){.pass = SL_PASS_WEIGHT_GRADIENT,
                                            .m = out,
@@ -77,13 +78,13 @@ static void forward(const struct sl_layer *l, const struct sl_pass_ctx *c, const
                      l->spec.bias ? sl_layer_value(l, c, 1) : NULL, y);
 }
 
-static void backward(const struct sl_layer *l, const struct sl_pass_ctx *c, const float *x,
-                     const float *y, float *dy, float *dx, void *aux)
+static void backward(const struct sl_layer *l, const struct sl_pass_ctx *c,
+                     const float *x, const float *y, float *dy, float *dx, void *aux)
 {
     size_t in = l->in.dim[l->in.n_dims - 1];
-    sl_dense_backward(c, rows_of(l, c->n), in, l->spec.out, x, sl_layer_value(l, c, 0), dy,
-                      sl_layer_grad(l, c, 0), l->spec.bias ? sl_layer_grad(l, c, 1) : NULL,
-                      false, dx);
+    sl_dense_backward(c, rows_of(l, c->n), in, l->spec.out, x, sl_layer_value(l, c, 0),
+                      dy, sl_layer_grad(l, c, 0),
+                      l->spec.bias ? sl_layer_grad(l, c, 1) : NULL, false, dx);
 }
 
 const struct sl_layer_ops sl_layer_dense = {

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* layer_dropout.c - each value is 0 with chance `rate`, else scaled by 1 / (1 - rate); identity
- * outside training. Srivastava et al. 2014, scaled at training time.
- * The mask is word `position` of the stream (seed, SL_RNG_DROPOUT, client, round, step, tensor = layer),
- * position counted over the whole batch: parts of a batch draw what the whole would. */
+/* layer_dropout.c - each value is 0 with chance `rate`, else scaled by 1 / (1 - rate);
+ * identity outside training. Srivastava et al. 2014, scaled at training time. The mask is
+ * word `position` of the stream (seed, SL_RNG_DROPOUT, client, round, step, tensor =
+ * layer), position counted over the whole batch: parts of a batch draw what the whole
+ * would. */
 #include "accel/nn/layer.h"
 
 #include <string.h>
 
-static enum sl_code build(struct sl_model_builder *b, struct sl_layer *l, struct sl_err *err)
+static enum sl_code build(struct sl_model_builder *b, struct sl_layer *l,
+                          struct sl_err *err)
 {
     if (!(l->spec.rate >= 0.0f && l->spec.rate < 1.0f))
         return sl_layer_error(l, err, "rate %g (0 <= rate < 1)", (double)l->spec.rate);
@@ -20,12 +22,14 @@ static size_t aux_bytes(const struct sl_layer *l, size_t n)
     return n * l->out_size; /* 1 where a value is kept */
 }
 
-static void draw_mask(const struct sl_layer *l, const struct sl_pass_ctx *c, uint8_t *keep)
+static void draw_mask(const struct sl_layer *l, const struct sl_pass_ctx *c,
+                      uint8_t *keep)
 {
     struct sl_rng_id id = c->draw;
     struct sl_rng r;
     uint32_t drop_below = (uint32_t)((double)l->spec.rate * 4294967296.0);
-    uint64_t first = (uint64_t)c->first * l->out_size, n = (uint64_t)c->n * l->out_size, i = 0;
+    uint64_t first = (uint64_t)c->first * l->out_size, n = (uint64_t)c->n * l->out_size,
+             i = 0;
     id.purpose = SL_RNG_DROPOUT;
     id.tensor = (uint32_t)l->number;
     sl_rng_init(&r, &id);
@@ -50,8 +54,8 @@ static void forward(const struct sl_layer *l, const struct sl_pass_ctx *c, const
     c->k->elem.mask_scale(aux, 1.0f / (1.0f - l->spec.rate), x, y, n);
 }
 
-static void backward(const struct sl_layer *l, const struct sl_pass_ctx *c, const float *x,
-                     const float *y, float *dy, float *dx, void *aux)
+static void backward(const struct sl_layer *l, const struct sl_pass_ctx *c,
+                     const float *x, const float *y, float *dy, float *dx, void *aux)
 {
     size_t n = c->n * l->out_size;
     if (dx == NULL)

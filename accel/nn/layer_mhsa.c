@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* layer_mhsa.c - multi-head self-attention (Vaswani et al. 2017, eq. 1) on x [B,T,D]:
- * q, k, v = x w^T + b; per head h of Dh = D / heads consecutive columns, att = softmax(q k^T / sqrt(Dh))
- * (with `causal`, token i sees tokens 0..i), o_h = att v; y = o wo^T + bo.
- * Kept for backward: q, k, v, o [B,T,D] and att [B,H,T,T]. */
+ * q, k, v = x w^T + b; per head h of Dh = D / heads consecutive columns, att = softmax(q
+ * k^T / sqrt(Dh)) (with `causal`, token i sees tokens 0..i), o_h = att v; y = o wo^T +
+ * bo. Kept for backward: q, k, v, o [B,T,D] and att [B,H,T,T]. */
 #include "accel/nn/layer.h"
 
 #include <math.h>
@@ -28,7 +28,8 @@ static struct kept kept_of(const struct sl_layer *l, size_t n, void *aux)
     return s;
 }
 
-static enum sl_code build(struct sl_model_builder *b, struct sl_layer *l, struct sl_err *err)
+static enum sl_code build(struct sl_model_builder *b, struct sl_layer *l,
+                          struct sl_err *err)
 {
     char text[SL_SHAPE_TEXT];
     uint32_t d = l->in.n_dims == 2 ? l->in.dim[1] : 0, heads = l->spec.heads;
@@ -39,7 +40,8 @@ static enum sl_code build(struct sl_model_builder *b, struct sl_layer *l, struct
         return sl_layer_error(l, err, "%u heads for width %u (must divide it)", heads, d);
     size_t att = (size_t)l->in.dim[0] * l->in.dim[0];
     if (!sl_size_mul(att, heads, &att) || att > SL_ACTIVATION_MAX)
-        return sl_layer_error(l, err, "more than %zu attention values", SL_ACTIVATION_MAX);
+        return sl_layer_error(l, err, "more than %zu attention values",
+                              SL_ACTIVATION_MAX);
     l->out = l->in;
     enum sl_code rc = SL_OK;
     for (unsigned p = 0; p < PARTS && rc == SL_OK; p++)
@@ -65,8 +67,8 @@ static size_t scratch_bytes(const struct sl_layer *l, size_t n)
 
 /* c = alpha op(a) op(b), both activations or gradients. */
 static void product(const struct sl_pass_ctx *c, enum sl_pass pass, size_t m, size_t n,
-                    size_t k, struct sl_operand a, struct sl_operand b, float alpha, float *out,
-                    size_t ld)
+                    size_t k, struct sl_operand a, struct sl_operand b, float alpha,
+                    float *out, size_t ld)
 {
     sl_matmul(c->unit, &(struct sl_matmul){.pass = pass,
                                            .m = m,
@@ -79,7 +81,8 @@ static void product(const struct sl_pass_ctx *c, enum sl_pass pass, size_t m, si
                                            .ldc = ld});
 }
 
-static void softmax_scores(const struct sl_layer *l, const struct sl_pass_ctx *c, float *att)
+static void softmax_scores(const struct sl_layer *l, const struct sl_pass_ctx *c,
+                           float *att)
 {
     size_t t = l->in.dim[0];
     if (!l->spec.causal) {
@@ -107,8 +110,8 @@ static void forward(const struct sl_layer *l, const struct sl_pass_ctx *c, const
         float *att = s.att + i * t * t;
         product(c, SL_PASS_FORWARD, t, t, dh,
                 (struct sl_operand){s.part[Q] + at, d, false, SL_ROLE_ACTIVATION},
-                (struct sl_operand){s.part[K] + at, d, true, SL_ROLE_ACTIVATION}, scale, att,
-                t);
+                (struct sl_operand){s.part[K] + at, d, true, SL_ROLE_ACTIVATION}, scale,
+                att, t);
         softmax_scores(l, c, att);
         product(c, SL_PASS_FORWARD, t, dh, t,
                 (struct sl_operand){att, t, false, SL_ROLE_ACTIVATION},
@@ -128,10 +131,11 @@ static void head_backward(const struct sl_layer *l, const struct sl_pass_ctx *c,
     float scale = 1.0f / sqrtf((float)dh), *datt = g->att;
     struct sl_operand go = {g->part[O] + at, d, false, SL_ROLE_GRADIENT};
     product(c, SL_PASS_INPUT_GRADIENT, t, dh, t,
-            (struct sl_operand){att, t, true, SL_ROLE_ACTIVATION}, go, 1.0f, g->part[V] + at,
-            d);
+            (struct sl_operand){att, t, true, SL_ROLE_ACTIVATION}, go, 1.0f,
+            g->part[V] + at, d);
     product(c, SL_PASS_INPUT_GRADIENT, t, t, dh, go,
-            (struct sl_operand){s->part[V] + at, d, true, SL_ROLE_ACTIVATION}, 1.0f, datt, t);
+            (struct sl_operand){s->part[V] + at, d, true, SL_ROLE_ACTIVATION}, 1.0f, datt,
+            t);
     for (size_t i = 0; i < t; i++) { /* softmax: ds = att (datt - sum(att datt)) */
         float inner = c->k->elem.dot(att + i * t, datt + i * t, t);
         for (size_t j = 0; j < t; j++)
@@ -147,8 +151,8 @@ static void head_backward(const struct sl_layer *l, const struct sl_pass_ctx *c,
             g->part[K] + at, d);
 }
 
-static void backward(const struct sl_layer *l, const struct sl_pass_ctx *c, const float *x,
-                     const float *y, float *dy, float *dx, void *aux)
+static void backward(const struct sl_layer *l, const struct sl_pass_ctx *c,
+                     const float *x, const float *y, float *dy, float *dx, void *aux)
 {
     size_t t = l->in.dim[0], d = l->in.dim[1], heads = l->spec.heads;
     struct kept s = kept_of(l, c->n, aux), g = kept_of(l, c->n, c->scratch);
@@ -160,8 +164,8 @@ static void backward(const struct sl_layer *l, const struct sl_pass_ctx *c, cons
                       s.att + i * t * t);
     for (unsigned p = Q; p <= V; p++)
         sl_dense_backward(c, c->n * t, d, d, x, sl_layer_value(l, c, 2 * p), g.part[p],
-                          sl_layer_grad(l, c, 2 * p), sl_layer_grad(l, c, 2 * p + 1), p != Q,
-                          dx);
+                          sl_layer_grad(l, c, 2 * p), sl_layer_grad(l, c, 2 * p + 1),
+                          p != Q, dx);
 }
 
 const struct sl_layer_ops sl_layer_mhsa = {

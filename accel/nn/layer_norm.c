@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* layer_norm.c - layer norm (Ba et al. 2016) and group norm (Wu, He 2018).
- * Both normalise segments of consecutive values: xhat = (x - mean) / sqrt(var + eps), biased
- * variance, then weight and bias: per value of the segment (layer norm over the last dimension)
- * or per channel (group norm). Kept for backward: xhat, and 1 / sqrt(var + eps) per segment. */
+ * Both normalise segments of consecutive values: xhat = (x - mean) / sqrt(var + eps),
+ * biased variance, then weight and bias: per value of the segment (layer norm over the
+ * last dimension) or per channel (group norm). Kept for backward: xhat, and 1 / sqrt(var
+ * + eps) per segment. */
 #include "accel/nn/layer.h"
 
 #include <math.h>
@@ -59,7 +60,8 @@ static enum sl_code check_eps(const struct sl_layer *l, struct sl_err *err)
     return SL_OK;
 }
 
-/* --- layer norm ----------------------------------------------------------------------------- */
+/* --- layer norm
+ * ----------------------------------------------------------------------------- */
 
 static size_t width_of(const struct sl_layer *l)
 {
@@ -88,18 +90,20 @@ static void layernorm_forward(const struct sl_layer *l, const struct sl_pass_ctx
     float *xhat = aux;
     normalise_segments(&c->k->elem, rows, width, l->spec.eps, x, xhat, inv_of(l, c, aux));
     for (size_t r = 0; r < rows; r++)
-        c->k->elem.mul_add(xhat + r * width, sl_layer_value(l, c, 0), sl_layer_value(l, c, 1),
-                           y + r * width, width);
+        c->k->elem.mul_add(xhat + r * width, sl_layer_value(l, c, 0),
+                           sl_layer_value(l, c, 1), y + r * width, width);
 }
 
 static void layernorm_backward(const struct sl_layer *l, const struct sl_pass_ctx *c,
-                               const float *x, const float *y, float *dy, float *dx, void *aux)
+                               const float *x, const float *y, float *dy, float *dx,
+                               void *aux)
 {
     size_t width = width_of(l), rows = c->n * (l->in_size / width);
     const float *xhat = aux;
     clear_affine_gradient(l, c, width);
     for (size_t r = 0; r < rows; r++)
-        c->k->elem.mul_acc(dy + r * width, xhat + r * width, sl_layer_grad(l, c, 0), width);
+        c->k->elem.mul_acc(dy + r * width, xhat + r * width, sl_layer_grad(l, c, 0),
+                           width);
     c->k->elem.bias_rows_grad(dy, rows, width, true, sl_layer_grad(l, c, 1));
     if (dx == NULL)
         return;
@@ -117,7 +121,8 @@ const struct sl_layer_ops sl_layer_layernorm = {
     .backward = layernorm_backward,
 };
 
-/* --- group norm ----------------------------------------------------------------------------- */
+/* --- group norm
+ * ----------------------------------------------------------------------------- */
 
 static enum sl_code build_groupnorm(struct sl_model_builder *b, struct sl_layer *l,
                                     struct sl_err *err)
@@ -129,8 +134,8 @@ static enum sl_code build_groupnorm(struct sl_model_builder *b, struct sl_layer 
     if (l->in.n_dims == 2)
         return sl_layer_error(l, err, "input of 2 dimensions ([C,H,W] or [C] wanted)");
     if (groups == 0 || channels % groups != 0)
-        return sl_layer_error(l, err, "%u groups for %u channels (must divide them)", groups,
-                              channels);
+        return sl_layer_error(l, err, "%u groups for %u channels (must divide them)",
+                              groups, channels);
     l->out = l->in;
     return sl_layer_declare_affine(b, l, channels, err);
 }
@@ -150,12 +155,13 @@ static void groupnorm_forward(const struct sl_layer *l, const struct sl_pass_ctx
     normalise_segments(&c->k->elem, segments, l->in_size / l->spec.groups, l->spec.eps, x,
                        xhat, inv_of(l, c, aux));
     for (size_t p = 0; p < c->n * channels; p++)
-        c->k->elem.affine(w[p % channels], b[p % channels], xhat + p * places, y + p * places,
-                          places);
+        c->k->elem.affine(w[p % channels], b[p % channels], xhat + p * places,
+                          y + p * places, places);
 }
 
 static void groupnorm_backward(const struct sl_layer *l, const struct sl_pass_ctx *c,
-                               const float *x, const float *y, float *dy, float *dx, void *aux)
+                               const float *x, const float *y, float *dy, float *dx,
+                               void *aux)
 {
     size_t channels = l->in.dim[0], places = l->in_size / channels;
     const float *w = sl_layer_value(l, c, 0), *xhat = aux;
@@ -165,7 +171,8 @@ static void groupnorm_backward(const struct sl_layer *l, const struct sl_pass_ct
         dw[p % channels] += c->k->elem.dot(dy + p * places, xhat + p * places, places);
         db[p % channels] += c->k->elem.sum(dy + p * places, places);
         if (dx != NULL)
-            c->k->elem.affine(w[p % channels], 0.0f, dy + p * places, dx + p * places, places);
+            c->k->elem.affine(w[p % channels], 0.0f, dy + p * places, dx + p * places,
+                              places);
     }
     if (dx != NULL)
         segment_gradients(&c->k->elem, c->n * l->spec.groups, l->in_size / l->spec.groups,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* layer_pool.c - maximum and mean over windows of [C,H,W].
- * Maximum: padding never wins; the first maximum in row-major order takes the gradient; its place
- * is kept from forward to backward. Mean: no padding; kernel 0 is the whole plane and gives
- * [C]. */
+ * Maximum: padding never wins; the first maximum in row-major order takes the gradient;
+ * its place is kept from forward to backward. Mean: no padding; kernel 0 is the whole
+ * plane and gives [C]. */
 #include "accel/nn/layer.h"
 
 #include <string.h>
@@ -20,12 +20,13 @@ enum sl_code sl_window_shape(struct sl_layer *l, uint32_t channels, struct sl_er
                               sl_shape_text(&l->in, text));
     if (channels == 0)
         return sl_layer_error(l, err, "out 0 (at least 1)");
-    if (s->kernel == 0 || s->kernel > WINDOW_MAX || s->stride == 0 || s->stride > WINDOW_MAX ||
-        s->pad >= s->kernel)
-        return sl_layer_error(l, err,
-                              "kernel %u, stride %u, pad %u (kernel and stride 1 to %d, pad "
-                              "below kernel)",
-                              s->kernel, s->stride, s->pad, WINDOW_MAX);
+    if (s->kernel == 0 || s->kernel > WINDOW_MAX || s->stride == 0 ||
+        s->stride > WINDOW_MAX || s->pad >= s->kernel)
+        return sl_layer_error(
+            l, err,
+            "kernel %u, stride %u, pad %u (kernel and stride 1 to %d, pad "
+            "below kernel)",
+            s->kernel, s->stride, s->pad, WINDOW_MAX);
     l->out = l->in;
     l->out.dim[0] = channels;
     for (unsigned d = 1; d < 3; d++) {
@@ -38,7 +39,8 @@ enum sl_code sl_window_shape(struct sl_layer *l, uint32_t channels, struct sl_er
     return SL_OK;
 }
 
-/* --- maximum -------------------------------------------------------------------------------- */
+/* --- maximum
+ * -------------------------------------------------------------------------------- */
 
 static enum sl_code build_max(struct sl_model_builder *b, struct sl_layer *l,
                               struct sl_err *err)
@@ -67,15 +69,15 @@ static size_t max_aux_bytes(const struct sl_layer *l, size_t n)
     return n * l->out_size; /* places */
 }
 
-static void max_forward(const struct sl_layer *l, const struct sl_pass_ctx *c, const float *x,
-                        float *y, void *aux)
+static void max_forward(const struct sl_layer *l, const struct sl_pass_ctx *c,
+                        const float *x, float *y, void *aux)
 {
     struct sl_pool_geometry g = pool_geometry(l);
     c->k->pool.max(&g, c->n * l->in.dim[0], x, y, aux);
 }
 
-static void max_backward(const struct sl_layer *l, const struct sl_pass_ctx *c, const float *x,
-                         const float *y, float *dy, float *dx, void *aux)
+static void max_backward(const struct sl_layer *l, const struct sl_pass_ctx *c,
+                         const float *x, const float *y, float *dy, float *dx, void *aux)
 {
     struct sl_pool_geometry g = pool_geometry(l);
     if (dx != NULL)
@@ -90,7 +92,8 @@ const struct sl_layer_ops sl_layer_maxpool = {
     .backward = max_backward,
 };
 
-/* --- mean ----------------------------------------------------------------------------------- */
+/* --- mean
+ * ----------------------------------------------------------------------------------- */
 
 static enum sl_code build_avg(struct sl_model_builder *b, struct sl_layer *l,
                               struct sl_err *err)
@@ -116,8 +119,8 @@ static float window_sum(const float *x, size_t w, size_t k)
     return sum;
 }
 
-static void avg_forward(const struct sl_layer *l, const struct sl_pass_ctx *c, const float *x,
-                        float *y, void *aux)
+static void avg_forward(const struct sl_layer *l, const struct sl_pass_ctx *c,
+                        const float *x, float *y, void *aux)
 {
     size_t h = l->in.dim[1], w = l->in.dim[2], planes = c->n * l->in.dim[0];
     size_t k = l->spec.kernel, s = l->spec.stride;
@@ -139,8 +142,8 @@ static void window_add(float *dx, size_t w, size_t k, float value)
             dx[ky * w + kx] += value;
 }
 
-static void avg_backward(const struct sl_layer *l, const struct sl_pass_ctx *c, const float *x,
-                         const float *y, float *dy, float *dx, void *aux)
+static void avg_backward(const struct sl_layer *l, const struct sl_pass_ctx *c,
+                         const float *x, const float *y, float *dy, float *dx, void *aux)
 {
     size_t h = l->in.dim[1], w = l->in.dim[2], planes = c->n * l->in.dim[0];
     size_t k = l->spec.kernel, s = l->spec.stride;

@@ -4,7 +4,8 @@
 
 #include <string.h>
 
-static enum sl_code build(struct sl_model_builder *b, struct sl_layer *l, struct sl_err *err)
+static enum sl_code build(struct sl_model_builder *b, struct sl_layer *l,
+                          struct sl_err *err)
 {
     char text[SL_SHAPE_TEXT];
     if (l->in.n_dims != 2)
@@ -24,8 +25,8 @@ static void forward(const struct sl_layer *l, const struct sl_pass_ctx *c, const
     }
 }
 
-static void backward(const struct sl_layer *l, const struct sl_pass_ctx *c, const float *x,
-                     const float *y, float *dy, float *dx, void *aux)
+static void backward(const struct sl_layer *l, const struct sl_pass_ctx *c,
+                     const float *x, const float *y, float *dy, float *dx, void *aux)
 {
     size_t t = l->in.dim[0], d = l->in.dim[1];
     for (size_t r = 0; dx != NULL && r < c->n * t; r++)

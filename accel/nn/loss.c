@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* loss.c - softmax cross-entropy: log sum exp(x) - x[label], gradient softmax(x) - onehot.
- * Squared loss: sum over classes of (x - onehot)^2, gradient 2 (x - onehot).
+/* loss.c - softmax cross-entropy: log sum exp(x) - x[label], gradient softmax(x) -
+ * onehot. Squared loss: sum over classes of (x - onehot)^2, gradient 2 (x - onehot).
  * Losses are added in double, in order of samples; log is ours (common/fdmath.h). */
 #include "accel/nn/loss.h"
 
@@ -25,7 +25,8 @@ static double cross_entropy(const struct sl_kernels *k, const float *row, size_t
     return sl_log((double)sum) + ((double)max - (double)at_label);
 }
 
-static double squared(const float *row, size_t label, size_t classes, float scale, float *d)
+static double squared(const float *row, size_t label, size_t classes, float scale,
+                      float *d)
 {
     double loss = 0.0;
     for (size_t c = 0; c < classes; c++) {

@@ -15,8 +15,8 @@ struct sl_loss_sums {
 };
 
 /* Adds the losses of n rows out [n, classes] with labels 0..classes-1 to *sums and writes
- * d[n, classes] = scale * (gradient of a sample's loss); d may be out. scale is 1 / (samples of
- * the whole batch) for a mean. */
+ * d[n, classes] = scale * (gradient of a sample's loss); d may be out. scale is 1 /
+ * (samples of the whole batch) for a mean. */
 void sl_loss(enum sl_loss kind, const struct sl_kernels *k, const float *out,
              const int32_t *labels, size_t n, size_t classes, float scale, float *d,
              struct sl_loss_sums *sums);

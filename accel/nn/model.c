@@ -8,7 +8,8 @@
 #include "accel/nn/layer.h"
 #include "common/mem.h"
 
-/* --- shapes --------------------------------------------------------------------------------- */
+/* --- shapes
+ * --------------------------------------------------------------------------------- */
 
 /* Values of a shape into *ret; false when a dimension is 0 or there are too many. */
 static bool checked_size(const struct sl_shape *s, size_t *ret)
@@ -23,7 +24,8 @@ static bool checked_size(const struct sl_shape *s, size_t *ret)
     return true;
 }
 
-/* Gives a layer whose tensors have no name one: its kind's prefix and its number in the kind. */
+/* Gives a layer whose tensors have no name one: its kind's prefix and its number in the
+ * kind. */
 static void name_layer(struct sl_model_builder *b, struct sl_layer *l)
 {
     unsigned count = 1;
@@ -61,8 +63,8 @@ static enum sl_code infer_parts(struct sl_model_builder *b, const struct sl_laye
                               SL_LAYER_DEPTH);
     enum sl_code rc = infer(b, l->number + 1, l->spec.n_body, l->in, l->depth + 1, err);
     if (rc == SL_OK)
-        rc = infer(b, l->number + 1 + l->spec.n_body, l->spec.n_shortcut, l->in, l->depth + 1,
-                   err);
+        rc = infer(b, l->number + 1 + l->spec.n_body, l->spec.n_shortcut, l->in,
+                   l->depth + 1, err);
     return rc;
 }
 
@@ -94,7 +96,8 @@ static enum sl_code infer(struct sl_model_builder *b, size_t first, size_t count
     return SL_OK;
 }
 
-/* --- layout --------------------------------------------------------------------------------- */
+/* --- layout
+ * --------------------------------------------------------------------------------- */
 
 static enum sl_code place_role(struct sl_model *m, const struct sl_model_builder *b,
                                enum sl_tensor_role role, struct sl_err *err)
@@ -103,7 +106,8 @@ static enum sl_code place_role(struct sl_model *m, const struct sl_model_builder
         const struct sl_tensor_decl *d = &b->decls[i];
         if (d->role != role)
             continue;
-        enum sl_code rc = sl_layout_add(&m->layout, d->name, role, d->n_dims, d->dim, err);
+        enum sl_code rc =
+            sl_layout_add(&m->layout, d->name, role, d->n_dims, d->dim, err);
         if (rc != SL_OK)
             return sl_err_wrap(err, rc, "layer %zu", d->layer + 1);
         size_t t = m->layout.n_tensors - 1;
@@ -127,14 +131,15 @@ static enum sl_code place_tensors(struct sl_model *m, const struct sl_model_buil
     return rc;
 }
 
-/* --- model ---------------------------------------------------------------------------------- */
+/* --- model
+ * ---------------------------------------------------------------------------------- */
 
 static enum sl_code take_specs(struct sl_model *m, struct sl_model_builder *b,
                                const struct sl_model_spec *spec, struct sl_err *err)
 {
     if (spec->n_layers == 0 || spec->n_layers > SL_LAYERS_MAX)
-        return sl_err_set(err, SL_E_INPUT, "model of %zu layers (1 to %d)", spec->n_layers,
-                          SL_LAYERS_MAX);
+        return sl_err_set(err, SL_E_INPUT, "model of %zu layers (1 to %d)",
+                          spec->n_layers, SL_LAYERS_MAX);
     m->layers = sl_calloc(spec->n_layers, sizeof(*m->layers));
     if (m->layers == NULL)
         return sl_err_set(err, SL_E_NOMEM, "model of %zu layers", spec->n_layers);
@@ -157,14 +162,15 @@ static enum sl_code take_specs(struct sl_model *m, struct sl_model_builder *b,
 }
 
 static enum sl_code build_into(struct sl_model *m, struct sl_model_builder *b,
-                               const struct sl_model_spec *spec, const struct sl_shape *input,
-                               struct sl_err *err)
+                               const struct sl_model_spec *spec,
+                               const struct sl_shape *input, struct sl_err *err)
 {
     char text[SL_SHAPE_TEXT];
     if (!checked_size(input, &m->input_size))
-        return sl_err_set(err, SL_E_INPUT, "model input %s (1 to %d dimensions, at most %zu values)",
-                          input->n_dims <= SL_SHAPE_DIMS ? sl_shape_text(input, text) : "",
-                          SL_SHAPE_DIMS, SL_ACTIVATION_MAX);
+        return sl_err_set(
+            err, SL_E_INPUT, "model input %s (1 to %d dimensions, at most %zu values)",
+            input->n_dims <= SL_SHAPE_DIMS ? sl_shape_text(input, text) : "",
+            SL_SHAPE_DIMS, SL_ACTIVATION_MAX);
     m->input = *input;
     enum sl_code rc = take_specs(m, b, spec, err);
     if (rc == SL_OK)
@@ -182,8 +188,9 @@ static enum sl_code build_into(struct sl_model *m, struct sl_model_builder *b,
     return SL_OK;
 }
 
-enum sl_code sl_model_build(const struct sl_model_spec *spec, const struct sl_shape *input,
-                            struct sl_model **ret, struct sl_err *err)
+enum sl_code sl_model_build(const struct sl_model_spec *spec,
+                            const struct sl_shape *input, struct sl_model **ret,
+                            struct sl_err *err)
 {
     struct sl_model_builder b = {0};
     struct sl_model *m = sl_calloc(1, sizeof(*m));
@@ -209,7 +216,8 @@ enum sl_code sl_model_new(const struct sl_model_spec *spec, const struct sl_shap
     if (rc != SL_OK)
         return rc;
     if (m->output.n_dims != 1 || m->output.dim[0] != n_classes) {
-        rc = sl_err_set(err, SL_E_INPUT, "the last layer gives %s, the data have %u classes",
+        rc = sl_err_set(err, SL_E_INPUT,
+                        "the last layer gives %s, the data have %u classes",
                         sl_shape_text(&m->output, text), n_classes);
         sl_model_free(m);
         return rc;

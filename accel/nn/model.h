@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* model.h - a model: layers with their shapes, the layout of its values, the loss.
- * Built from a spec, an input shape and a number of classes; constant from then on, so any number
- * of threads may train it at once, each with its own trainer (nn/train.h). Values are not here:
- * they are one flat vector of sl_model_layout(m)->n_values floats, parameters first, running
- * statistics (buffers) behind all parameters. */
+ * Built from a spec, an input shape and a number of classes; constant from then on, so
+ * any number of threads may train it at once, each with its own trainer (nn/train.h).
+ * Values are not here: they are one flat vector of sl_model_layout(m)->n_values floats,
+ * parameters first, running statistics (buffers) behind all parameters. */
 #ifndef SL_ACCEL_NN_MODEL_H
 #define SL_ACCEL_NN_MODEL_H
 
@@ -30,10 +30,10 @@ enum sl_loss {
 
 struct sl_model;
 
-/* Shape inference and layout. A dense, mhsa, norm or conv2d layer without a name is called fcN,
- * attnN, normN, convN, counted by kind from 1. Errors (SL_E_INPUT, SL_E_LIMIT, SL_E_NOMEM) name
- * the layer's number and kind, what was found and what is allowed. The last layer must give
- * [n_classes]. *spec and *input are copied. */
+/* Shape inference and layout. A dense, mhsa, norm or conv2d layer without a name is
+ * called fcN, attnN, normN, convN, counted by kind from 1. Errors (SL_E_INPUT,
+ * SL_E_LIMIT, SL_E_NOMEM) name the layer's number and kind, what was found and what is
+ * allowed. The last layer must give [n_classes]. *spec and *input are copied. */
 enum sl_code sl_model_new(const struct sl_model_spec *spec, const struct sl_shape *input,
                           uint32_t n_classes, enum sl_loss loss, struct sl_model **ret,
                           struct sl_err *err);
@@ -46,14 +46,14 @@ size_t sl_model_n_params(const struct sl_model *m);
 uint32_t sl_model_n_classes(const struct sl_model *m);
 const struct sl_shape *sl_model_input(const struct sl_model *m);
 
-/* Start values: weights and biases uniform in +-1/sqrt(fan_in) (a bias has the fan-in of its
- * weight), drawn from the Philox stream (seed, SL_RNG_INIT, tensor = index in the layout); norm
- * weights 1, norm biases 0; running means 0, running variances 1. */
+/* Start values: weights and biases uniform in +-1/sqrt(fan_in) (a bias has the fan-in of
+ * its weight), drawn from the Philox stream (seed, SL_RNG_INIT, tensor = index in the
+ * layout); norm weights 1, norm biases 0; running means 0, running variances 1. */
 void sl_model_init_uniform(const struct sl_model *m, uint64_t seed, float *ret_values);
 
 /* The same with the splitmix rule: tensor t draws from splitmix64 started at
- * (seed << 32) ^ (t << 8) ^ 0xF1, u = (x >> 40) 2^-24, w = (2u - 1) b, b = gain / sqrt(fan_in) for weights
- * and 1 / sqrt(fan_in) for biases, in float arithmetic. */
+ * (seed << 32) ^ (t << 8) ^ 0xF1, u = (x >> 40) 2^-24, w = (2u - 1) b, b = gain /
+ * sqrt(fan_in) for weights and 1 / sqrt(fan_in) for biases, in float arithmetic. */
 void sl_model_init_splitmix(const struct sl_model *m, uint64_t seed, double gain,
                             float *ret_values);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* model_init.c - start values of a model by one of two rules; both draw one stream per tensor,
- * so a layer's values do not depend on what stands before it but for its number. */
+/* model_init.c - start values of a model by one of two rules; both draw one stream per
+ * tensor, so a layer's values do not depend on what stands before it but for its number.
+ */
 #include "accel/nn/model.h"
 
 #include <math.h>
@@ -29,7 +30,8 @@ void sl_model_init_uniform(const struct sl_model *m, uint64_t seed, float *ret_v
 {
     for (size_t t = 0; t < m->layout.n_tensors; t++) {
         const struct sl_tensor *tensor = &m->layout.tensors[t];
-        struct sl_rng_id id = {.seed = seed, .purpose = SL_RNG_INIT, .tensor = (uint32_t)t};
+        struct sl_rng_id id = {
+            .seed = seed, .purpose = SL_RNG_INIT, .tensor = (uint32_t)t};
         float bound = (float)(1.0 / sqrt((double)m->start[t].fan_in));
         struct sl_rng r;
         if (init_constant(m, t, ret_values))

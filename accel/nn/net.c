@@ -20,7 +20,8 @@ static size_t last_of(const struct sl_layer *layers, size_t first, size_t count)
     return last;
 }
 
-struct sl_shape sl_sequence_output(const struct sl_layer *layers, size_t first, size_t count)
+struct sl_shape sl_sequence_output(const struct sl_layer *layers, size_t first,
+                                   size_t count)
 {
     return layers[last_of(layers, first, count)].out;
 }
@@ -56,8 +57,9 @@ void sl_net_plan(struct sl_net *net, const struct sl_model *m, size_t max_batch,
         const struct sl_layer *l = &m->layers[i];
         bool own = !l->ops->view && !l->in_place;
         float *y = own ? sl_take(t, max_batch * l->out_size * sizeof(float)) : NULL;
-        void *aux = l->ops->aux_bytes == NULL ? NULL
-                                              : sl_take(t, l->ops->aux_bytes(l, max_batch));
+        void *aux = l->ops->aux_bytes == NULL
+                        ? NULL
+                        : sl_take(t, l->ops->aux_bytes(l, max_batch));
         if (t->arena != NULL) {
             net->y[i] = y;
             net->aux[i] = aux;
@@ -71,9 +73,8 @@ void sl_net_plan(struct sl_net *net, const struct sl_model *m, size_t max_batch,
     }
     plan_gradients(net, m, max_batch, t);
     net->scratch = sl_take(t, scratch);
-    net->unit = (struct sl_unit_ctx){.unit = unit,
-                                     .kernels = &net->kernels,
-                                     .scratch = sl_take(t, unit_scratch)};
+    net->unit = (struct sl_unit_ctx){
+        .unit = unit, .kernels = &net->kernels, .scratch = sl_take(t, unit_scratch)};
 }
 
 struct sl_pass_ctx sl_net_pass(struct sl_net *net, const float *values)
@@ -92,8 +93,8 @@ static const float *input_of(const struct sl_pass_ctx *c, const struct sl_layer 
     return l->previous == SL_NO_LAYER ? x : c->net->y[l->previous];
 }
 
-const float *sl_net_sequence_forward(const struct sl_pass_ctx *c, size_t first, size_t count,
-                                     const float *x)
+const float *sl_net_sequence_forward(const struct sl_pass_ctx *c, size_t first,
+                                     size_t count, const float *x)
 {
     const struct sl_layer *layers = c->net->model->layers;
     const float *last = x;
@@ -111,7 +112,8 @@ const float *sl_net_sequence_forward(const struct sl_pass_ctx *c, size_t first, 
     return last;
 }
 
-/* Walks from the last layer of the sequence to the first; dy lies in grad[depth][turn]. */
+/* Walks from the last layer of the sequence to the first; dy lies in grad[depth][turn].
+ */
 static const float *walk_back(const struct sl_pass_ctx *c, size_t first, size_t count,
                               const float *x, unsigned turn, bool want_dx)
 {
@@ -136,8 +138,9 @@ static const float *walk_back(const struct sl_pass_ctx *c, size_t first, size_t 
     return c->net->grad[depth][turn];
 }
 
-const float *sl_net_sequence_backward(const struct sl_pass_ctx *c, size_t first, size_t count,
-                                      const float *x, const float *dy, bool want_dx)
+const float *sl_net_sequence_backward(const struct sl_pass_ctx *c, size_t first,
+                                      size_t count, const float *x, const float *dy,
+                                      bool want_dx)
 {
     const struct sl_layer *layers = c->net->model->layers;
     size_t out = layers[last_of(layers, first, count)].out_size;

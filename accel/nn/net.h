@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* net.h - runs batches through a model's layers; for accel/nn only.
- * Owns nothing: its buffers lie in the arena it was planned into. An activation per layer (none for
- * views and for what overwrites its input), and per depth of residuals two buffers that
- * gradients walk down through, turn by turn. */
+ * Owns nothing: its buffers lie in the arena it was planned into. An activation per layer
+ * (none for views and for what overwrites its input), and per depth of residuals two
+ * buffers that gradients walk down through, turn by turn. */
 #ifndef SL_ACCEL_NN_NET_H
 #define SL_ACCEL_NN_NET_H
 
@@ -14,8 +14,8 @@ struct sl_net {
     struct sl_kernels kernels;
     struct sl_unit_ctx unit;
     size_t max_batch;
-    float **y;    /* [n_layers] */
-    void **aux;   /* [n_layers] */
+    float **y;  /* [n_layers] */
+    void **aux; /* [n_layers] */
     float *grad[SL_LAYER_DEPTH + 1][2];
     void *scratch;
 };
@@ -40,17 +40,19 @@ const float *sl_net_forward(const struct sl_pass_ctx *c, const float *x);
 /* Where the gradient of the output goes before sl_net_backward: [max_batch, output]. */
 float *sl_net_output_gradient(struct sl_net *net);
 
-/* Gradients of parameters to c->grads; x as given to forward. The input's gradient with want_dx, in
- * the net until the next pass; else NULL. */
+/* Gradients of parameters to c->grads; x as given to forward. The input's gradient with
+ * want_dx, in the net until the next pass; else NULL. */
 const float *sl_net_backward(const struct sl_pass_ctx *c, const float *x, bool want_dx);
 
 /* Layers first .. first + count - 1, as one sequence. backward copies dy first. */
-const float *sl_net_sequence_forward(const struct sl_pass_ctx *c, size_t first, size_t count,
-                                     const float *x);
-const float *sl_net_sequence_backward(const struct sl_pass_ctx *c, size_t first, size_t count,
-                                      const float *x, const float *dy, bool want_dx);
+const float *sl_net_sequence_forward(const struct sl_pass_ctx *c, size_t first,
+                                     size_t count, const float *x);
+const float *sl_net_sequence_backward(const struct sl_pass_ctx *c, size_t first,
+                                      size_t count, const float *x, const float *dy,
+                                      bool want_dx);
 
 /* Shape that the sequence gives, once its layers are built. count >= 1. */
-struct sl_shape sl_sequence_output(const struct sl_layer *layers, size_t first, size_t count);
+struct sl_shape sl_sequence_output(const struct sl_layer *layers, size_t first,
+                                   size_t count);
 
 #endif

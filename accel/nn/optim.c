@@ -10,8 +10,8 @@ void sl_optim_start(struct sl_optim *o)
     o->power2 = 1.0;
 }
 
-static void sgd_step(struct sl_optim *o, const struct sl_elem_ops *e, float *w, const float *g,
-                     size_t n)
+static void sgd_step(struct sl_optim *o, const struct sl_elem_ops *e, float *w,
+                     const float *g, size_t n)
 {
     struct sl_sgd_step s = {.lr = (float)o->lr,
                             .momentum = (float)o->momentum,
@@ -44,8 +44,8 @@ static void adam_step(struct sl_optim *o, const struct sl_elem_ops *e, float *w,
     e->adam(&s, w, g, o->slots[0], o->slots[1], n);
 }
 
-void sl_optim_step(struct sl_optim *o, const struct sl_elem_ops *e, float *w, const float *g,
-                   size_t n)
+void sl_optim_step(struct sl_optim *o, const struct sl_elem_ops *e, float *w,
+                   const float *g, size_t n)
 {
     if (o->kind == SL_OPT_ADAM)
         adam_step(o, e, w, g, n);

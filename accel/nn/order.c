@@ -3,10 +3,10 @@
 #include "accel/nn/train.h"
 #include "common/rng.h"
 
-/* Merges the sorted runs [lo, mid) and [mid, hi) of `from` by key into `to`; equal keys keep
- * their order. */
-static void merge(const uint64_t *key, const uint32_t *from, size_t lo, size_t mid, size_t hi,
-                  uint32_t *to)
+/* Merges the sorted runs [lo, mid) and [mid, hi) of `from` by key into `to`; equal keys
+ * keep their order. */
+static void merge(const uint64_t *key, const uint32_t *from, size_t lo, size_t mid,
+                  size_t hi, uint32_t *to)
 {
     size_t a = lo, b = mid;
     for (size_t i = lo; i < hi; i++) {
@@ -41,8 +41,8 @@ void sl_sample_order(enum sl_order order, uint64_t seed, uint32_t round, uint32_
     for (size_t i = 0; i < n; i++)
         ret_order[i] = (uint32_t)i;
     if (order == SL_ORDER_BENCH) {
-        uint64_t state = (seed << 48) ^ ((uint64_t)round << 32) ^ ((uint64_t)client << 16) ^
-                         epoch;
+        uint64_t state =
+            (seed << 48) ^ ((uint64_t)round << 32) ^ ((uint64_t)client << 16) ^ epoch;
         for (size_t i = 0; i < n; i++)
             scratch[i] = sl_splitmix64(&state);
         argsort(scratch, n, (uint32_t *)(scratch + n), ret_order);

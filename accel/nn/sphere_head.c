@@ -13,8 +13,8 @@ static float inverse_norm(const struct sl_sphere_head *s, const struct sl_unit_c
     return norm <= s->eps ? 0.0f : 1.0f / norm;
 }
 
-void sl_sphere_head_forward(const struct sl_sphere_head *s, struct sl_unit_ctx *unit, size_t n,
-                            const float *h, float *z, float *o)
+void sl_sphere_head_forward(const struct sl_sphere_head *s, struct sl_unit_ctx *unit,
+                            size_t n, const float *h, float *z, float *o)
 {
     for (size_t i = 0; i < n; i++)
         unit->kernels->elem.affine(inverse_norm(s, unit, h + i * s->width), 0.0f,

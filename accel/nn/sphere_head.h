@@ -14,8 +14,8 @@ struct sl_sphere_head {
 };
 
 /* o [n, classes] from h [n, width]; z [n, width] is kept for backward. */
-void sl_sphere_head_forward(const struct sl_sphere_head *s, struct sl_unit_ctx *unit, size_t n,
-                            const float *h, float *z, float *o);
+void sl_sphere_head_forward(const struct sl_sphere_head *s, struct sl_unit_ctx *unit,
+                            size_t n, const float *h, float *z, float *o);
 /* dh [n, width] from dout [n, classes]. */
 void sl_sphere_head_backward(const struct sl_sphere_head *s, struct sl_unit_ctx *unit,
                              size_t n, const float *h, const float *z, const float *dout,

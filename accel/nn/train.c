@@ -20,11 +20,11 @@ struct sl_trainer {
     struct sl_arena arena;
     struct sl_net net;
     size_t max_batch;
-    float *values;        /* [n_values] as they stand */
-    float *grads;         /* [n_params] */
-    float *x;             /* [max_batch, input] */
-    int32_t *labels;      /* [max_batch] */
-    uint32_t *picked;     /* [max_batch] indices into the set */
+    float *values;    /* [n_values] as they stand */
+    float *grads;     /* [n_params] */
+    float *x;         /* [max_batch, input] */
+    int32_t *labels;  /* [max_batch] */
+    uint32_t *picked; /* [max_batch] indices into the set */
     struct sl_optim optim;
 
     /* the training that was begun */
@@ -32,17 +32,19 @@ struct sl_trainer {
     struct sl_samples samples;
     const float *start;
     struct sl_train_result result;
-    uint64_t n_steps;     /* when it is done */
-    uint32_t epoch;       /* next one */
-    bool open;            /* begun, and no error since */
-    uint32_t *order;      /* [order_room] */
+    uint64_t n_steps;        /* when it is done */
+    uint32_t epoch;          /* next one */
+    bool open;               /* begun, and no error since */
+    uint32_t *order;         /* [order_room] */
     uint64_t *order_scratch; /* [2 * order_room] */
     size_t order_room;
 };
 
-/* --- life ----------------------------------------------------------------------------------- */
+/* --- life
+ * ----------------------------------------------------------------------------------- */
 
-static void plan(struct sl_trainer *t, const struct sl_trainer_options *o, struct sl_taker *k)
+static void plan(struct sl_trainer *t, const struct sl_trainer_options *o,
+                 struct sl_taker *k)
 {
     const struct sl_model *m = t->model;
     const struct sl_matmul_unit *unit = o->unit == NULL ? &sl_matmul_fp32 : o->unit;
@@ -56,16 +58,18 @@ static void plan(struct sl_trainer *t, const struct sl_trainer_options *o, struc
     t->optim.slots[1] = sl_take(k, m->n_params * sizeof(float));
 }
 
-static enum sl_code check_options(const struct sl_model *m, const struct sl_trainer_options *o,
-                                  struct sl_err *err)
+static enum sl_code check_options(const struct sl_model *m,
+                                  const struct sl_trainer_options *o, struct sl_err *err)
 {
     size_t widest = m->input_size;
     if (o->max_batch < 1 || o->max_batch > MAX_BATCH)
-        return sl_err_set(err, SL_E_RANGE, "max_batch %zu (1 to %zu)", o->max_batch, MAX_BATCH);
+        return sl_err_set(err, SL_E_RANGE, "max_batch %zu (1 to %zu)", o->max_batch,
+                          MAX_BATCH);
     for (size_t i = 0; i < m->n_layers; i++)
         widest = m->layers[i].out_size > widest ? m->layers[i].out_size : widest;
     if (widest > PART_VALUES_MAX / o->max_batch)
-        return sl_err_set(err, SL_E_RANGE, "max_batch %zu with activations of %zu values (at most %zu)",
+        return sl_err_set(err, SL_E_RANGE,
+                          "max_batch %zu with activations of %zu values (at most %zu)",
                           o->max_batch, widest, PART_VALUES_MAX / widest);
     return SL_OK;
 }
@@ -112,7 +116,8 @@ const struct sl_unit_ledger *sl_trainer_ledger(const struct sl_trainer *t)
     return &t->net.unit.ledger;
 }
 
-/* --- checks --------------------------------------------------------------------------------- */
+/* --- checks
+ * --------------------------------------------------------------------------------- */
 
 static enum sl_code check_samples(const struct sl_model *m, const struct sl_samples *s,
                                   struct sl_err *err)
@@ -122,14 +127,15 @@ static enum sl_code check_samples(const struct sl_model *m, const struct sl_samp
     char text[SL_SHAPE_TEXT];
     for (unsigned d = 0; d < SL_SHAPE_DIMS; d++)
         if (got[d] != (d < missing ? 1 : m->input.dim[d - missing]))
-            return sl_err_set(err, SL_E_INPUT, "samples of [%u, %u, %u], the model takes %s",
-                              got[0], got[1], got[2], sl_shape_text(&m->input, text));
+            return sl_err_set(err, SL_E_INPUT,
+                              "samples of [%u, %u, %u], the model takes %s", got[0],
+                              got[1], got[2], sl_shape_text(&m->input, text));
     if (s->set->n_classes > m->n_classes)
         return sl_err_set(err, SL_E_INPUT, "samples of %u classes, the model has %u",
                           s->set->n_classes, m->n_classes);
     if (s->n == 0 || (s->index == NULL && s->n > s->set->n))
-        return sl_err_set(err, SL_E_INPUT, "%zu samples of a set of %zu (at least 1)", s->n,
-                          s->set->n);
+        return sl_err_set(err, SL_E_INPUT, "%zu samples of a set of %zu (at least 1)",
+                          s->n, s->set->n);
     if (s->n > UINT32_MAX)
         return sl_err_set(err, SL_E_INPUT, "%zu samples (at most %u)", s->n, UINT32_MAX);
     return SL_OK;
@@ -159,7 +165,8 @@ static enum sl_code check_spec(const struct sl_train_spec *s, struct sl_err *err
     };
     enum sl_code rc = SL_OK;
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]) && rc == SL_OK; i++)
-        rc = check_number(numbers[i].name, numbers[i].value, numbers[i].lo, numbers[i].hi, err);
+        rc = check_number(numbers[i].name, numbers[i].value, numbers[i].lo, numbers[i].hi,
+                          err);
     if (rc == SL_OK && s->local_steps < -1)
         return sl_err_set(err, SL_E_RANGE, "local_steps %" PRId64 " (-1 or more)",
                           s->local_steps);
@@ -181,11 +188,13 @@ uint64_t sl_train_steps(const struct sl_train_spec *spec, size_t n)
     return (uint64_t)spec->epochs * ((n + batch - 1) / batch);
 }
 
-/* --- one step ------------------------------------------------------------------------------- */
+/* --- one step
+ * ------------------------------------------------------------------------------- */
 
-/* Samples at places first .. first + n - 1 of the order (NULL: as they come) to x and labels. */
-static void gather(struct sl_trainer *t, const struct sl_samples *s, const uint32_t *order,
-                   size_t first, size_t n)
+/* Samples at places first .. first + n - 1 of the order (NULL: as they come) to x and
+ * labels. */
+static void gather(struct sl_trainer *t, const struct sl_samples *s,
+                   const uint32_t *order, size_t first, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         size_t place = order == NULL ? first + i : order[first + i];
@@ -221,14 +230,15 @@ static double batch_gradient(struct sl_trainer *t, size_t first, size_t batch)
     return sums.loss;
 }
 
-static enum sl_code step(struct sl_trainer *t, size_t first, size_t batch, struct sl_err *err)
+static enum sl_code step(struct sl_trainer *t, size_t first, size_t batch,
+                         struct sl_err *err)
 {
     const struct sl_elem_ops *e = &t->net.kernels.elem;
     size_t n = t->model->n_params;
     double loss = batch_gradient(t, first, batch);
     if (!isfinite(loss))
-        return sl_err_set(err, SL_E_FAILED, "training diverged: loss %g at step %" PRIu64, loss,
-                          t->result.steps);
+        return sl_err_set(err, SL_E_FAILED, "training diverged: loss %g at step %" PRIu64,
+                          loss, t->result.steps);
     if (t->spec.hook != NULL)
         t->spec.hook(t->spec.hook_ctx, t->result.steps, t->values, t->grads, n);
     if (t->spec.mu > 0.0)
@@ -242,7 +252,8 @@ static enum sl_code step(struct sl_trainer *t, size_t first, size_t batch, struc
     return SL_OK;
 }
 
-/* --- training ------------------------------------------------------------------------------- */
+/* --- training
+ * ------------------------------------------------------------------------------- */
 
 static enum sl_code make_order_room(struct sl_trainer *t, size_t n, struct sl_err *err)
 {
@@ -337,7 +348,8 @@ enum sl_code sl_train_run(struct sl_trainer *t, uint32_t n_epochs,
     enum sl_code rc = SL_OK;
     for (uint32_t e = 0; e < n_epochs && !sl_train_done(t) && rc == SL_OK; e++)
         rc = run_epoch(t, err);
-    if (rc == SL_OK && !t->net.kernels.elem.all_finite(t->values, t->model->layout.n_values))
+    if (rc == SL_OK &&
+        !t->net.kernels.elem.all_finite(t->values, t->model->layout.n_values))
         rc = sl_err_set(err, SL_E_FAILED,
                         "training diverged: a value is not finite after step %" PRIu64,
                         t->result.steps);
@@ -372,7 +384,8 @@ enum sl_code sl_train(struct sl_trainer *t, const float *start_values,
     return rc;
 }
 
-/* --- evaluation ----------------------------------------------------------------------------- */
+/* --- evaluation
+ * ----------------------------------------------------------------------------- */
 
 enum sl_code sl_evaluate(struct sl_trainer *t, const float *values,
                          const struct sl_samples *samples, struct sl_eval_result *ret,
@@ -391,10 +404,9 @@ enum sl_code sl_evaluate(struct sl_trainer *t, const float *values,
                 sl_net_output_gradient(&t->net), &sums);
     }
     if (!isfinite(sums.loss))
-        return sl_err_set(err, SL_E_FAILED, "evaluation: loss %g over %zu samples", sums.loss,
-                          samples->n);
-    *ret = (struct sl_eval_result){.n = samples->n,
-                                   .correct = sums.correct,
-                                   .loss_sum = sums.loss};
+        return sl_err_set(err, SL_E_FAILED, "evaluation: loss %g over %zu samples",
+                          sums.loss, samples->n);
+    *ret = (struct sl_eval_result){
+        .n = samples->n, .correct = sums.correct, .loss_sum = sums.loss};
     return SL_OK;
 }

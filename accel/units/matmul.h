@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* matmul.h - matrix units: what multiplies matrices and convolves, exactly or as an emulated accelerator.
- * A unit is a const ops table chosen by name. Layers say what an operand is (role) and why it is
- * multiplied (pass); a unit may quantise by that. A convolution is an operation of the unit, so
- * that one which quantises can do so once per tensor and gather narrow values; the fp32 unit
- * goes image by image through columns that stay in the cache. A unit counts what it did in the
- * ledger of the context it is called with.
- * Thread: the tables are constant; a context belongs to one thread at a time. */
+/* matmul.h - matrix units: what multiplies matrices and convolves, exactly or as an
+ * emulated accelerator. A unit is a const ops table chosen by name. Layers say what an
+ * operand is (role) and why it is multiplied (pass); a unit may quantise by that. A
+ * convolution is an operation of the unit, so that one which quantises can do so once per
+ * tensor and gather narrow values; the fp32 unit goes image by image through columns that
+ * stay in the cache. A unit counts what it did in the ledger of the context it is called
+ * with. Thread: the tables are constant; a context belongs to one thread at a time. */
 #ifndef SL_ACCEL_UNITS_MATMUL_H
 #define SL_ACCEL_UNITS_MATMUL_H
 
@@ -21,8 +21,8 @@ enum sl_role { SL_ROLE_WEIGHT, SL_ROLE_ACTIVATION, SL_ROLE_GRADIENT };
 enum sl_pass { SL_PASS_FORWARD, SL_PASS_INPUT_GRADIENT, SL_PASS_WEIGHT_GRADIENT };
 #define SL_PASSES 3
 
-/* A row-major matrix as it lies in memory: rows `ld` values apart. Transposed: the product uses
- * its transpose. */
+/* A row-major matrix as it lies in memory: rows `ld` values apart. Transposed: the
+ * product uses its transpose. */
 struct sl_operand {
     const float *data;
     size_t ld;
@@ -30,8 +30,8 @@ struct sl_operand {
     enum sl_role role;
 };
 
-/* c[m, n] = alpha * op(a)[m, k] op(b)[k, n], plus the old c with `accumulate`. c does not overlap
- * a or b. m, n, k >= 1. */
+/* c[m, n] = alpha * op(a)[m, k] op(b)[k, n], plus the old c with `accumulate`. c does not
+ * overlap a or b. m, n, k >= 1. */
 struct sl_matmul {
     enum sl_pass pass;
     size_t m, n, k;
@@ -64,23 +64,25 @@ struct sl_unit_ctx {
     struct sl_unit_ledger ledger;
     struct sl_rng_id draw; /* stream of the step, for units that round stochastically; its
                               `tensor` is set by the layer */
-    void *scratch;         /* the unit's, at least the largest scratch_bytes() of the model */
+    void *scratch; /* the unit's, at least the largest scratch_bytes() of the model */
 };
 
 struct sl_matmul_unit {
     const char *name;
-    /* Bytes of scratch a convolution of this geometry needs, whatever the number of images. */
+    /* Bytes of scratch a convolution of this geometry needs, whatever the number of
+     * images. */
     size_t (*conv_scratch_bytes)(const struct sl_conv_geometry *g);
     void (*matmul)(struct sl_unit_ctx *ctx, const struct sl_matmul *op);
     /* y = x * w (cross-correlation), no bias. */
-    void (*conv_forward)(struct sl_unit_ctx *ctx, const struct sl_conv_geometry *g, size_t n,
-                         const float *x, const float *w, float *y);
+    void (*conv_forward)(struct sl_unit_ctx *ctx, const struct sl_conv_geometry *g,
+                         size_t n, const float *x, const float *w, float *y);
     /* dx from dy. */
     void (*conv_backward_data)(struct sl_unit_ctx *ctx, const struct sl_conv_geometry *g,
                                size_t n, const float *dy, const float *w, float *dx);
     /* dw (plus the old dw with accumulate) from x and dy. */
-    void (*conv_backward_weights)(struct sl_unit_ctx *ctx, const struct sl_conv_geometry *g,
-                                  size_t n, const float *x, const float *dy, bool accumulate,
+    void (*conv_backward_weights)(struct sl_unit_ctx *ctx,
+                                  const struct sl_conv_geometry *g, size_t n,
+                                  const float *x, const float *dy, bool accumulate,
                                   float *dw);
 };
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* matmul_fp32.c - products in single precision by OpenBLAS.
- * A convolution goes image by image, so that an image's columns stay in the second-level cache
- * between being written and being multiplied. Two forms:
+ * A convolution goes image by image, so that an image's columns stay in the second-level
+ * cache between being written and being multiplied. Two forms:
  * - columns: im2col, one product with K = in_c * kernel^2;
- * - bands (stride 1, enough input channels): the image is expanded along kx only; the columns of
- *   one ky are then a window into the bands, and the convolution is `kernel` products with
- *   K = in_c * kernel that add up. It writes `kernel` times fewer values before multiplying.
- * The form depends on the geometry alone, so equal models give equal bits. */
+ * - bands (stride 1, enough input channels): the image is expanded along kx only; the
+ * columns of one ky are then a window into the bands, and the convolution is `kernel`
+ * products with K = in_c * kernel that add up. It writes `kernel` times fewer values
+ * before multiplying. The form depends on the geometry alone, so equal models give equal
+ * bits. */
 #include "accel/units/matmul.h"
 
 #include <cblas.h>
@@ -23,12 +24,13 @@ static void count(struct sl_unit_ctx *ctx, enum sl_pass pass, uint64_t macs)
     ctx->ledger.macs[pass] += macs;
 }
 
-static void gemm(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a,
-                 size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc)
+static void gemm(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha,
+                 const float *a, size_t lda, const float *b, size_t ldb, float beta,
+                 float *c, size_t ldc)
 {
-    cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans,
-                (blasint)m, (blasint)n, (blasint)k, alpha, a, (blasint)lda, b, (blasint)ldb,
-                beta, c, (blasint)ldc);
+    cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans,
+                tb ? CblasTrans : CblasNoTrans, (blasint)m, (blasint)n, (blasint)k, alpha,
+                a, (blasint)lda, b, (blasint)ldb, beta, c, (blasint)ldc);
 }
 
 static void matmul(struct sl_unit_ctx *ctx, const struct sl_matmul *op)
@@ -38,15 +40,16 @@ static void matmul(struct sl_unit_ctx *ctx, const struct sl_matmul *op)
     count(ctx, op->pass, (uint64_t)op->m * op->n * op->k);
 }
 
-/* --- convolution ---------------------------------------------------------------------------- */
+/* --- convolution
+ * ---------------------------------------------------------------------------- */
 
 struct conv_size {
-    size_t in, out;  /* values of an image */
-    size_t places;   /* out_h * out_w */
-    size_t taps;     /* in_c * kernel^2 */
-    size_t band_k;   /* in_c * kernel */
-    size_t band_ld;  /* (in_h + 2 pad) * out_w: from one band to the next */
-    size_t weights;  /* out_c * taps */
+    size_t in, out; /* values of an image */
+    size_t places;  /* out_h * out_w */
+    size_t taps;    /* in_c * kernel^2 */
+    size_t band_k;  /* in_c * kernel */
+    size_t band_ld; /* (in_h + 2 pad) * out_w: from one band to the next */
+    size_t weights; /* out_c * taps */
 };
 
 static struct conv_size sizes(const struct sl_conv_geometry *g)
@@ -104,8 +107,8 @@ static void split_weights(const struct sl_conv_geometry *g, const float *w, floa
             memcpy(v + (ky * rows + r) * k, w + (r * k + ky) * k, k * sizeof(*w));
 }
 
-static void join_weights(const struct sl_conv_geometry *g, const float *v, bool accumulate,
-                         float *dw)
+static void join_weights(const struct sl_conv_geometry *g, const float *v,
+                         bool accumulate, float *dw)
 {
     size_t k = g->kernel, rows = (size_t)g->out_c * g->in_c;
     for (size_t r = 0; r < rows; r++)
@@ -117,8 +120,8 @@ static void join_weights(const struct sl_conv_geometry *g, const float *v, bool 
             }
 }
 
-static void conv_forward(struct sl_unit_ctx *ctx, const struct sl_conv_geometry *g, size_t n,
-                         const float *x, const float *w, float *y)
+static void conv_forward(struct sl_unit_ctx *ctx, const struct sl_conv_geometry *g,
+                         size_t n, const float *x, const float *w, float *y)
 {
     struct conv_size s = sizes(g);
     float *cols = ctx->scratch;
@@ -132,8 +135,8 @@ static void conv_forward(struct sl_unit_ctx *ctx, const struct sl_conv_geometry 
             ctx->kernels->conv.im2band(g, x, band);
             for (size_t ky = 0; ky < g->kernel; ky++)
                 gemm(false, false, g->out_c, s.places, s.band_k, 1.0f,
-                     v + ky * g->out_c * s.band_k, s.band_k, band + ky * g->out_w, s.band_ld,
-                     ky == 0 ? 0.0f : 1.0f, y, s.places);
+                     v + ky * g->out_c * s.band_k, s.band_k, band + ky * g->out_w,
+                     s.band_ld, ky == 0 ? 0.0f : 1.0f, y, s.places);
             continue;
         }
         if (!is_pointwise(g))
@@ -172,8 +175,9 @@ static void conv_backward_data(struct sl_unit_ctx *ctx, const struct sl_conv_geo
     count(ctx, SL_PASS_INPUT_GRADIENT, (uint64_t)n * s.weights * s.places);
 }
 
-static void conv_backward_weights(struct sl_unit_ctx *ctx, const struct sl_conv_geometry *g,
-                                  size_t n, const float *x, const float *dy, bool accumulate,
+static void conv_backward_weights(struct sl_unit_ctx *ctx,
+                                  const struct sl_conv_geometry *g, size_t n,
+                                  const float *x, const float *dy, bool accumulate,
                                   float *dw)
 {
     struct conv_size s = sizes(g);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* bench_train.c - samples per CPU second of local training, one thread, batch 32, SGD 0.05, one
- * epoch over each of ten shares of Fashion-MNIST a round (about 6,500 samples), as the PyTorch
- * loop of BASELINES section 2. Prints one JSON line a model: median and best over rounds.
- * usage: bench_train [--rounds N] [--threads N] [MODEL...] */
+/* bench_train.c - samples per CPU second of local training, one thread, batch 32, SGD
+ * 0.05, one epoch over each of ten shares of Fashion-MNIST a round (about 6,500 samples),
+ * as the PyTorch loop of BASELINES section 2. Prints one JSON line a model: median and
+ * best over rounds. usage: bench_train [--rounds N] [--threads N] [MODEL...] */
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -26,8 +26,8 @@ struct job {
     uint32_t cpu_off;
     int rounds;
     bool failed;
-    double rate[ROUNDS_MAX];  /* samples per CPU second */
-    double wall[ROUNDS_MAX];  /* seconds */
+    double rate[ROUNDS_MAX]; /* samples per CPU second */
+    double wall[ROUNDS_MAX]; /* seconds */
     size_t bytes;
     struct sl_train_result last;
 };
@@ -110,11 +110,13 @@ static bool bench_model(const char *name, const struct sl_dataset *set, int roun
     pthread_t threads[2];
     struct sl_shape in = {3, {set->channels, set->height, set->width}};
     bool ok = sl_model_spec_named(name, set->n_classes, &spec, &err) == SL_OK &&
-              sl_model_new(&spec, &in, set->n_classes, SL_LOSS_SOFTMAX_CE, &model, &err) == SL_OK;
+              sl_model_new(&spec, &in, set->n_classes, SL_LOSS_SOFTMAX_CE, &model,
+                           &err) == SL_OK;
     if (!ok)
         fprintf(stderr, "bench_train: %s\n", err.msg);
     for (int i = 0; ok && i < n_threads; i++) {
-        jobs[i] = (struct job){.set = set, .model = model, .cpu_off = cpu_off, .rounds = rounds};
+        jobs[i] = (struct job){
+            .set = set, .model = model, .cpu_off = cpu_off, .rounds = rounds};
         pthread_create(&threads[i], NULL, work, &jobs[i]);
     }
     for (int i = 0; ok && i < n_threads; i++)
@@ -126,12 +128,15 @@ static bool bench_model(const char *name, const struct sl_dataset *set, int roun
         }
         qsort(jobs[i].rate, (size_t)rounds, sizeof(double), up);
         qsort(jobs[i].wall, (size_t)rounds, sizeof(double), up);
-        printf("{\"bench\":\"train\",\"model\":\"%s\",\"blas\":\"%s\",\"thread\":%d,\"threads\":%d,"
-               "\"samples_cpu_s_med\":%.0f,\"samples_cpu_s_max\":%.0f,\"round_s_med\":%.4f,"
-               "\"trainer_mb\":%.1f,\"loss_last\":%.4f}\n",
-               name, sl_accel_blas_name(), i, n_threads, jobs[i].rate[rounds / 2],
-               jobs[i].rate[rounds - 1], jobs[i].wall[rounds / 2], (double)jobs[i].bytes / 1e6,
-               jobs[i].last.loss_sum / (double)jobs[i].last.samples_seen);
+        printf(
+            "{\"bench\":\"train\",\"model\":\"%s\",\"blas\":\"%s\",\"thread\":%d,"
+            "\"threads\":%d,"
+            "\"samples_cpu_s_med\":%.0f,\"samples_cpu_s_max\":%.0f,\"round_s_med\":%.4f,"
+            "\"trainer_mb\":%.1f,\"loss_last\":%.4f}\n",
+            name, sl_accel_blas_name(), i, n_threads, jobs[i].rate[rounds / 2],
+            jobs[i].rate[rounds - 1], jobs[i].wall[rounds / 2],
+            (double)jobs[i].bytes / 1e6,
+            jobs[i].last.loss_sum / (double)jobs[i].last.samples_seen);
     }
     sl_model_free(model);
     sl_model_spec_deinit(&spec);
@@ -152,7 +157,8 @@ int main(int argc, char **argv)
     }
     if (rounds < 1 || rounds > ROUNDS_MAX || threads < 1 || threads > 2 ||
         !sl_cpu_off_parse(getenv("STARLING_CPU_MASK"), &cpu_off)) {
-        fprintf(stderr, "usage: bench_train [--rounds 1..%d] [--threads 1..2] [MODEL...]\n",
+        fprintf(stderr,
+                "usage: bench_train [--rounds 1..%d] [--threads 1..2] [MODEL...]\n",
                 ROUNDS_MAX);
         return 2;
     }

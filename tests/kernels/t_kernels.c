@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Every entry of every kernel table against the plain C one: lengths 0 to 257, odd offsets, NaN,
- * infinities, denormals, ties, and guard values around each output. Usage: t_kernels LEVEL with
- * avx2 or avx512; exit 77 where the CPU has not got it. Without a level, C against itself checks the
- * harness, and a table with one entry damaged must be caught. */
+/* Every entry of every kernel table against the plain C one: lengths 0 to 257, odd
+ * offsets, NaN, infinities, denormals, ties, and guard values around each output. Usage:
+ * t_kernels LEVEL with avx2 or avx512; exit 77 where the CPU has not got it. Without a
+ * level, C against itself checks the harness, and a table with one entry damaged must be
+ * caught. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -27,7 +28,8 @@
 static uint32_t level;
 static struct sl_kernels want, got;
 
-/* --- buffers -------------------------------------------------------------------------------- */
+/* --- buffers
+ * -------------------------------------------------------------------------------- */
 
 struct buffer {
     float v[GUARD + ROOM + GUARD];
@@ -38,7 +40,7 @@ static uint8_t keep[GUARD + ROOM + GUARD], places[2][GUARD + ROOM + GUARD];
 
 static float special(uint32_t i)
 {
-    static const float values[] = {0.0f,    -0.0f, 1.0f,     -1.0f,   1e-41f, -1e-41f,
+    static const float values[] = {0.0f,     -0.0f,     1.0f,  -1.0f,  1e-41f, -1e-41f,
                                    INFINITY, -INFINITY, 3e38f, -3e38f, 1e-38f, 0.5f};
     return i % 13 == 12 ? NAN : values[i % 13];
 }
@@ -101,7 +103,8 @@ static float *output(int which, int side, const struct place *p)
     return out[which][side].v + GUARD + p->at;
 }
 
-/* Both outputs start as guards with `seed_from` (an input, for what is updated) in the middle. */
+/* Both outputs start as guards with `seed_from` (an input, for what is updated) in the
+ * middle. */
 static void ready(int which, const struct place *p, const float *seed_from)
 {
     for (int side = 0; side < 2; side++) {
@@ -119,7 +122,8 @@ static void compare(int which, const struct place *p, size_t n)
         fail_msg("%s: n %zu, offset %zu: wrote outside", p->entry, p->n, p->at);
 }
 
-/* --- elementwise ---------------------------------------------------------------------------- */
+/* --- elementwise
+ * ---------------------------------------------------------------------------- */
 
 #define EACH(name, seed, call)                                                           \
     do {                                                                                 \
@@ -161,12 +165,14 @@ static void elementwise(struct place p)
     EACH(sgd, a, (&((struct sl_sgd_step){.lr = 0.1f, .decay = 0.01f}), y, b, n));
 }
 
-/* Two vectors change: w in out[0], the state in out[1] (and a second moment in `spare`). */
+/* Two vectors change: w in out[0], the state in out[1] (and a second moment in `spare`).
+ */
 static void optimisers(struct place p)
 {
     static struct buffer spare[2];
     for (int first = 0; first < 2; first++) {
-        struct sl_sgd_step s = {.lr = 0.1f, .momentum = 0.9f, .decay = 0.01f, .first = first};
+        struct sl_sgd_step s = {
+            .lr = 0.1f, .momentum = 0.9f, .decay = 0.01f, .first = first};
         p.entry = "sgd_momentum";
         ready(0, &p, input(0, &p));
         ready(1, &p, input(2, &p));
@@ -175,7 +181,8 @@ static void optimisers(struct place p)
         compare(0, &p, p.n);
         compare(1, &p, p.n);
     }
-    struct sl_adam_step s = {0.01f, 0.9f, 0.999f, 1e-8f, 0.01f, 0.1f, 0.001f, 10.0f, 1000.0f};
+    struct sl_adam_step s = {0.01f, 0.9f,   0.999f, 1e-8f,  0.01f,
+                             0.1f,  0.001f, 10.0f,  1000.0f};
     p.entry = "adam";
     ready(0, &p, input(0, &p));
     ready(1, &p, input(2, &p));
@@ -273,17 +280,18 @@ static void sums_fold_sixteen_lanes(void **state)
     }
 }
 
-/* --- convolution ---------------------------------------------------------------------------- */
+/* --- convolution
+ * ---------------------------------------------------------------------------- */
 
 static const struct sl_conv_geometry *geometry(size_t i)
 {
     static struct sl_conv_geometry g;
     static const struct {
         uint32_t c, h, w, k, s, p;
-    } list[] = {{1, 28, 28, 5, 1, 2}, {6, 14, 14, 5, 1, 0},  {3, 9, 7, 3, 1, 1},
-                {2, 9, 7, 3, 2, 1},   {2, 5, 17, 4, 3, 2},   {3, 6, 6, 1, 1, 0},
-                {2, 3, 3, 5, 1, 4},   {1, 1, 1, 1, 1, 0},    {1, 1, 33, 3, 1, 2},
-                {2, 33, 1, 3, 1, 1},  {4, 7, 7, 1, 2, 0},    {2, 2, 2, 5, 1, 2}};
+    } list[] = {{1, 28, 28, 5, 1, 2}, {6, 14, 14, 5, 1, 0}, {3, 9, 7, 3, 1, 1},
+                {2, 9, 7, 3, 2, 1},   {2, 5, 17, 4, 3, 2},  {3, 6, 6, 1, 1, 0},
+                {2, 3, 3, 5, 1, 4},   {1, 1, 1, 1, 1, 0},   {1, 1, 33, 3, 1, 2},
+                {2, 33, 1, 3, 1, 1},  {4, 7, 7, 1, 2, 0},   {2, 2, 2, 5, 1, 2}};
     if (i >= sizeof(list) / sizeof(list[0]))
         return NULL;
     uint32_t oh = (list[i].h + 2 * list[i].p - list[i].k) / list[i].s + 1;
@@ -293,7 +301,8 @@ static const struct sl_conv_geometry *geometry(size_t i)
     return &g;
 }
 
-static float pixel(const struct sl_conv_geometry *g, const float *x, size_t c, long y, long col)
+static float pixel(const struct sl_conv_geometry *g, const float *x, size_t c, long y,
+                   long col)
 {
     if (y < 0 || col < 0 || y >= (long)g->in_h || col >= (long)g->in_w)
         return 0.0f;
@@ -392,17 +401,20 @@ static void plane_biases_equal_c(void **state)
             compare(0, &p, p.n);
             p = (struct place){"bias_planes_grad", 3, size % OFFSETS};
             ready(0, &p, input(1, &p));
-            want.conv.bias_planes_grad(input(0, &p), 2, 3, size, size & 1, output(0, 0, &p));
-            got.conv.bias_planes_grad(input(0, &p), 2, 3, size, size & 1, output(0, 1, &p));
+            want.conv.bias_planes_grad(input(0, &p), 2, 3, size, size & 1,
+                                       output(0, 0, &p));
+            got.conv.bias_planes_grad(input(0, &p), 2, 3, size, size & 1,
+                                      output(0, 1, &p));
             compare(0, &p, 3);
         }
     }
 }
 
-/* --- pooling -------------------------------------------------------------------------------- */
+/* --- pooling
+ * -------------------------------------------------------------------------------- */
 
-static void naive_window(const struct sl_pool_geometry *g, const float *x, size_t oy, size_t ox,
-                         float *y, uint8_t *place)
+static void naive_window(const struct sl_pool_geometry *g, const float *x, size_t oy,
+                         size_t ox, float *y, uint8_t *place)
 {
     bool any = false;
     for (size_t at = 0; at < (size_t)g->kernel * g->kernel; at++) {
@@ -442,16 +454,16 @@ static void check_pool(const struct sl_pool_geometry *g, size_t planes)
 
 static void maxima_and_their_gradients_hold(void **state)
 {
-    static const uint32_t kinds[][3] = {{2, 2, 0}, {3, 2, 1}, {3, 1, 0}, {2, 1, 1}, {1, 1, 0},
-                                        {2, 3, 0}, {5, 5, 2}};
+    static const uint32_t kinds[][3] = {{2, 2, 0}, {3, 2, 1}, {3, 1, 0}, {2, 1, 1},
+                                        {1, 1, 0}, {2, 3, 0}, {5, 5, 2}};
     for (int specials = 0; specials < 2; specials++) {
         fill(&in[0], 5, specials != 0);
         fill(&in[1], 6, specials != 0);
         for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++)
             for (uint32_t h = 5; h < 8; h++)
                 for (uint32_t w = 5; w < 72; w++) {
-                    struct sl_pool_geometry g = {h, w, 0, 0, kinds[k][0], kinds[k][1],
-                                                 kinds[k][2]};
+                    struct sl_pool_geometry g = {h,           w,           0,          0,
+                                                 kinds[k][0], kinds[k][1], kinds[k][2]};
                     g.out_h = (h + 2 * g.pad - g.kernel) / g.stride + 1;
                     g.out_w = (w + 2 * g.pad - g.kernel) / g.stride + 1;
                     check_pool(&g, 2);
@@ -459,7 +471,8 @@ static void maxima_and_their_gradients_hold(void **state)
     }
 }
 
-/* --- the harness and the mask --------------------------------------------------------------- */
+/* --- the harness and the mask
+ * --------------------------------------------------------------- */
 
 static void damaged_relu(const float *x, float *y, size_t n)
 {
@@ -485,7 +498,8 @@ static void masks_are_read_by_name(void **state)
     uint32_t off = 99;
     assert_true(sl_cpu_off_parse(NULL, &off) && off == 0);
     assert_true(sl_cpu_off_parse("avx512", &off) && off == SL_CPU_AVX512);
-    assert_true(sl_cpu_off_parse("avx2,avx512", &off) && off == (SL_CPU_AVX2 | SL_CPU_AVX512));
+    assert_true(sl_cpu_off_parse("avx2,avx512", &off) &&
+                off == (SL_CPU_AVX2 | SL_CPU_AVX512));
     assert_true(sl_cpu_off_parse("all", &off) && off == (SL_CPU_AVX2 | SL_CPU_AVX512));
     off = 99;
     assert_false(sl_cpu_off_parse("sse9", &off));

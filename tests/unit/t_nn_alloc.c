@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A training step takes no memory: the linker routes malloc, calloc, realloc and mmap here. */
+/* A training step takes no memory: the linker routes malloc, calloc, realloc and mmap
+ * here. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -66,14 +67,14 @@ static void check_model(const struct sl_dataset *set, const char *name)
                                   .local_steps = -1,
                                   .order = SL_ORDER_BENCH};
     assert_int_equal(sl_model_spec_named(name, set->n_classes, &spec, &err), SL_OK);
-    assert_int_equal(sl_model_new(&spec, &in, set->n_classes, SL_LOSS_SOFTMAX_CE, &m, &err),
-                     SL_OK);
+    assert_int_equal(
+        sl_model_new(&spec, &in, set->n_classes, SL_LOSS_SOFTMAX_CE, &m, &err), SL_OK);
     float *start = sl_model_layout(m)->n_values > 0
                        ? calloc(sl_model_layout(m)->n_values, sizeof(float))
                        : NULL;
     sl_model_init_uniform(m, 1, start);
-    assert_int_equal(sl_trainer_new(m, &(struct sl_trainer_options){.max_batch = 8}, &t, &err),
-                     SL_OK);
+    assert_int_equal(
+        sl_trainer_new(m, &(struct sl_trainer_options){.max_batch = 8}, &t, &err), SL_OK);
     size_t before = taken;
     assert_int_equal(sl_train_begin(t, start, &s, &train, &err), SL_OK);
     assert_true(taken > before); /* the count works: begin took room for the order */
@@ -92,7 +93,8 @@ static void check_model(const struct sl_dataset *set, const char *name)
 
 static void steps_and_evaluation_allocate_nothing(void **state)
 {
-    static const char *const names[] = {"tiny", "mlp", "lenet", "cnn", "pfl-cnn", "resnet8"};
+    static const char *const names[] = {"tiny", "mlp",     "lenet",
+                                        "cnn",  "pfl-cnn", "resnet8"};
     struct sl_dataset_source src = {.kind = "synthetic", .path = "train=60,test=10"};
     struct sl_dataset set = {0};
     struct sl_err err;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Float functions of the kernels against double precision: errors in units of the last place. */
+/* Float functions of the kernels against double precision: errors in units of the last
+ * place. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,7 +21,8 @@ static double ulps(float got, double want)
 }
 
 /* Largest error over floats lo..hi, dense in their bits' order. */
-static double worst(float (*f)(float), double (*g)(double), float lo, float hi, double floor)
+static double worst(float (*f)(float), double (*g)(double), float lo, float hi,
+                    double floor)
 {
     double w = 0.0;
     for (double i = 0; i < 400000; i++) {

@@ -116,8 +116,8 @@ static void compare(struct bed *b, const char *name, const char *what, float *v,
     for (size_t i = 0; i < n; i += stride) {
         double want = difference(b, &v[i]), got = (double)gradient[i];
         if (!(fabs(want - got) <= 4e-3 * (0.1 + scale)))
-            fail_msg("%s: %s[%zu]: difference %g, gradient %g (largest %g)", name, what, i,
-                     want, got, scale);
+            fail_msg("%s: %s[%zu]: difference %g, gradient %g (largest %g)", name, what,
+                     i, want, got, scale);
     }
 }
 
@@ -144,8 +144,8 @@ static void check(const char *name, const struct sl_layer_spec *layers, size_t n
     sl_net_backward(&c, b.x, false);
     for (size_t i = 0; i < b.model->n_params; i++)
         if (fabsf(b.grads[i] - 2.0f * once[i]) > 1e-4f * (1.0f + fabsf(once[i])))
-            fail_msg("%s: grads[%zu] accumulated to %g, once %g", name, i, (double)b.grads[i],
-                     (double)once[i]);
+            fail_msg("%s: grads[%zu] accumulated to %g, once %g", name, i,
+                     (double)b.grads[i], (double)once[i]);
     free(once);
     free(dx);
     bed_close(&b);
@@ -163,7 +163,8 @@ static struct sl_layer_spec dense(uint32_t out)
     return l;
 }
 
-static struct sl_layer_spec conv(uint32_t out, uint32_t kernel, uint32_t stride, uint32_t pad)
+static struct sl_layer_spec conv(uint32_t out, uint32_t kernel, uint32_t stride,
+                                 uint32_t pad)
 {
     struct sl_layer_spec l = layer(SL_LAYER_CONV2D);
     l.out = out;
@@ -173,8 +174,8 @@ static struct sl_layer_spec conv(uint32_t out, uint32_t kernel, uint32_t stride,
     return l;
 }
 
-static struct sl_layer_spec pool(enum sl_layer_kind kind, uint32_t kernel, uint32_t stride,
-                                 uint32_t pad)
+static struct sl_layer_spec pool(enum sl_layer_kind kind, uint32_t kernel,
+                                 uint32_t stride, uint32_t pad)
 {
     struct sl_layer_spec l = layer(kind);
     l.kernel = kernel;
@@ -197,9 +198,9 @@ static void dense_gradients_hold(void **state)
 
 static void conv_gradients_hold_in_both_forms(void **state)
 {
-    const struct sl_layer_spec kinds[] = {conv(4, 3, 1, 0), conv(4, 5, 1, 2), conv(4, 3, 2, 1),
-                                          conv(3, 1, 1, 0), conv(3, 1, 2, 0), conv(2, 4, 3, 2),
-                                          conv(2, 2, 1, 1)};
+    const struct sl_layer_spec kinds[] = {
+        conv(4, 3, 1, 0), conv(4, 5, 1, 2), conv(4, 3, 2, 1), conv(3, 1, 1, 0),
+        conv(3, 1, 2, 0), conv(2, 4, 3, 2), conv(2, 2, 1, 1)};
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         char name[32];
         snprintf(name, sizeof(name), "conv %zu", i);
@@ -224,8 +225,8 @@ static void pool_gradients_hold(void **state)
 
 static void elementwise_gradients_hold(void **state)
 {
-    const enum sl_layer_kind kinds[] = {SL_LAYER_RELU, SL_LAYER_GELU_ERF, SL_LAYER_GELU_TANH,
-                                        SL_LAYER_FLATTEN};
+    const enum sl_layer_kind kinds[] = {SL_LAYER_RELU, SL_LAYER_GELU_ERF,
+                                        SL_LAYER_GELU_TANH, SL_LAYER_FLATTEN};
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         struct sl_layer_spec l = layer(kinds[i]);
         check(sl_layer_kind_name(kinds[i]), &l, 1, image, true);
@@ -290,10 +291,13 @@ static void residual_gradients_hold(void **state)
 
 static void a_whole_net_with_layers_in_place_holds(void **state)
 {
-    const struct sl_layer_spec l[] = {conv(4, 3, 1, 1),        layer(SL_LAYER_GELU_ERF),
+    const struct sl_layer_spec l[] = {conv(4, 3, 1, 1),
+                                      layer(SL_LAYER_GELU_ERF),
                                       pool(SL_LAYER_AVGPOOL, 2, 2, 0),
-                                      layer(SL_LAYER_FLATTEN), dense(7),
-                                      layer(SL_LAYER_DROPOUT), layer(SL_LAYER_GELU_TANH),
+                                      layer(SL_LAYER_FLATTEN),
+                                      dense(7),
+                                      layer(SL_LAYER_DROPOUT),
+                                      layer(SL_LAYER_GELU_TANH),
                                       dense(5)};
     struct sl_layer_spec with_rate[sizeof(l) / sizeof(l[0])];
     memcpy(with_rate, l, sizeof(l));

@@ -33,7 +33,8 @@ static struct sl_model *model_of_manifest(const json_t *manifest)
     sl_model_spec_deinit(&spec);
     if (rc != SL_OK)
         return NULL; /* a feature extractor without a head */
-    json_array_foreach(tensors, i, o) {
+    json_array_foreach(tensors, i, o)
+    {
         const struct sl_tensor *t = &sl_model_layout(m)->tensors[i];
         assert_string_equal(t->name, json_string_value(json_object_get(o, "name")));
         assert_int_equal(t->offset, json_integer_value(json_object_get(o, "offset")));
@@ -57,12 +58,13 @@ static bool check_folder(const char *root, const char *name)
     if (checked) {
         size_t n = sl_model_layout(m)->n_values;
         float *v = calloc(n, sizeof(float));
-        sl_model_init_splitmix(m, (uint64_t)json_integer_value(json_object_get(rule, "seed")),
-                               json_number_value(json_object_get(rule, "gain")), v);
+        sl_model_init_splitmix(
+            m, (uint64_t)json_integer_value(json_object_get(rule, "seed")),
+            json_number_value(json_object_get(rule, "gain")), v);
         crypto_hash_sha256(sha, (const unsigned char *)v, n * sizeof(float));
         sl_hex(sha, sizeof(sha), hex);
-        assert_string_equal(hex,
-                            json_string_value(json_object_get(rule, "sha256_float32_le")));
+        assert_string_equal(
+            hex, json_string_value(json_object_get(rule, "sha256_float32_le")));
         free(v);
     }
     sl_model_free(m);
@@ -89,8 +91,8 @@ static struct sl_model *build(const struct sl_layer_spec *l, size_t n, struct sl
                               uint32_t classes, enum sl_code *rc, struct sl_err *err)
 {
     struct sl_model *m = NULL;
-    *rc = sl_model_new(&(struct sl_model_spec){(struct sl_layer_spec *)l, n}, &in, classes,
-                       SL_LOSS_SOFTMAX_CE, &m, err);
+    *rc = sl_model_new(&(struct sl_model_spec){(struct sl_layer_spec *)l, n}, &in,
+                       classes, SL_LOSS_SOFTMAX_CE, &m, err);
     return m;
 }
 
@@ -99,15 +101,18 @@ static void named_models_have_their_sizes(void **state)
     static const struct {
         const char *name;
         size_t n;
-    } want[] = {{"tiny", 7850},     {"mlp", 199210},     {"lenet", 61706},
-                {"cnn", 1663370},   {"pfl-cnn", 1199882}};
+    } want[] = {{"tiny", 7850},
+                {"mlp", 199210},
+                {"lenet", 61706},
+                {"cnn", 1663370},
+                {"pfl-cnn", 1199882}};
     for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++) {
         struct sl_model_spec spec = {0};
         struct sl_err err;
         enum sl_code rc;
         assert_int_equal(sl_model_spec_named(want[i].name, 10, &spec, &err), SL_OK);
-        struct sl_model *m = build(spec.layers, spec.n_layers, (struct sl_shape){3, {1, 28, 28}},
-                                   10, &rc, &err);
+        struct sl_model *m = build(spec.layers, spec.n_layers,
+                                   (struct sl_shape){3, {1, 28, 28}}, 10, &rc, &err);
         assert_int_equal(rc, SL_OK);
         assert_int_equal(sl_model_n_params(m), want[i].n);
         assert_int_equal(sl_model_layout(m)->n_values, want[i].n);
@@ -118,10 +123,9 @@ static void named_models_have_their_sizes(void **state)
 
 static void uniform_start_stays_in_its_bounds_and_depends_on_the_seed(void **state)
 {
-    struct sl_layer_spec l[4] = {sl_layer_default(SL_LAYER_CONV2D),
-                                 sl_layer_default(SL_LAYER_BATCHNORM),
-                                 sl_layer_default(SL_LAYER_FLATTEN),
-                                 sl_layer_default(SL_LAYER_DENSE)};
+    struct sl_layer_spec l[4] = {
+        sl_layer_default(SL_LAYER_CONV2D), sl_layer_default(SL_LAYER_BATCHNORM),
+        sl_layer_default(SL_LAYER_FLATTEN), sl_layer_default(SL_LAYER_DENSE)};
     struct sl_err err;
     enum sl_code rc;
     l[0].out = 3;
@@ -135,7 +139,8 @@ static void uniform_start_stays_in_its_bounds_and_depends_on_the_seed(void **sta
     sl_model_init_uniform(m, 2, b);
     for (size_t t = 0; t < sl_model_layout(m)->n_tensors; t++) {
         const struct sl_tensor *x = &sl_model_layout(m)->tensors[t];
-        bool conv = strncmp(x->name, "conv1", 5) == 0, fc = strncmp(x->name, "fc1", 3) == 0;
+        bool conv = strncmp(x->name, "conv1", 5) == 0,
+             fc = strncmp(x->name, "fc1", 3) == 0;
         double sum = 0.0, bound = 1.0 / sqrt(conv ? 18.0 : 108.0);
         for (size_t i = 0; i < x->size; i++) {
             float v = a[x->offset + i];
@@ -143,8 +148,9 @@ static void uniform_start_stays_in_its_bounds_and_depends_on_the_seed(void **sta
             if (conv || fc)
                 assert_true(fabs((double)v) <= bound && v != b[x->offset + i]);
             else
-                assert_true(v == (strstr(x->name, "weight") || strstr(x->name, "var") ? 1.0f
-                                                                                     : 0.0f));
+                assert_true(
+                    v ==
+                    (strstr(x->name, "weight") || strstr(x->name, "var") ? 1.0f : 0.0f));
         }
         if (fc && x->size > 100)
             assert_true(fabs(sum / (double)x->size) < 0.1 * bound);
@@ -170,7 +176,8 @@ static struct sl_layer_spec with(enum sl_layer_kind kind, uint32_t out, uint32_t
 
 static void layers_that_do_not_fit_are_named(void **state)
 {
-    struct sl_layer_spec groups = sl_layer_default(SL_LAYER_GROUPNORM), heads, res, rate, eps;
+    struct sl_layer_spec groups = sl_layer_default(SL_LAYER_GROUPNORM), heads, res, rate,
+                         eps;
     const struct sl_shape image = {3, {3, 8, 8}}, row = {1, {6}}, tokens = {2, {4, 6}};
     struct sl_err err;
     enum sl_code rc;

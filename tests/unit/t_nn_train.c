@@ -23,7 +23,8 @@ static uint32_t chosen[N];
 
 static int make_set(void **state)
 {
-    struct sl_dataset_source src = {.kind = "synthetic", .path = "train=200,test=50,seed=4"};
+    struct sl_dataset_source src = {.kind = "synthetic",
+                                    .path = "train=200,test=50,seed=4"};
     struct sl_err err;
     for (uint32_t i = 0; i < N; i++)
         chosen[i] = i * 7 % 200;
@@ -77,8 +78,13 @@ static struct sl_model *named(const char *name)
     return m;
 }
 
-static const struct sl_train_spec plain = {
-    .lr = 0.05, .batch_size = 16, .epochs = 3, .local_steps = -1, .seed = 9, .round = 2, .client = 5};
+static const struct sl_train_spec plain = {.lr = 0.05,
+                                           .batch_size = 16,
+                                           .epochs = 3,
+                                           .local_steps = -1,
+                                           .seed = 9,
+                                           .round = 2,
+                                           .client = 5};
 
 struct outcome {
     float *values;
@@ -105,15 +111,18 @@ static struct outcome train(const struct sl_model *m, const struct sl_train_spec
     return o;
 }
 
-static bool same(const struct sl_model *m, const struct outcome *a, const struct outcome *b)
+static bool same(const struct sl_model *m, const struct outcome *a,
+                 const struct outcome *b)
 {
-    return memcmp(a->values, b->values, sl_model_layout(m)->n_values * sizeof(float)) == 0 &&
+    return memcmp(a->values, b->values, sl_model_layout(m)->n_values * sizeof(float)) ==
+               0 &&
            memcmp(&a->result, &b->result, sizeof(a->result)) == 0;
 }
 
 static void training_lowers_the_loss(void **state)
 {
-    static const char *const names[] = {"tiny", "mlp", "lenet", "cnn", "pfl-cnn", "resnet8"};
+    static const char *const names[] = {"tiny", "mlp",     "lenet",
+                                        "cnn",  "pfl-cnn", "resnet8"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         struct sl_model *m = named(names[i]);
         struct sl_train_spec spec = plain;
@@ -166,7 +175,8 @@ static void batch_norm_refuses_a_batch_in_parts(void **state)
     free(o.values);
     o = train(m, &spec, N, 0);
     assert_int_equal(o.rc, SL_OK);
-    const struct sl_tensor *mean = sl_layout_find(sl_model_layout(m), "norm1.running_mean");
+    const struct sl_tensor *mean =
+        sl_layout_find(sl_model_layout(m), "norm1.running_mean");
     assert_non_null(mean);
     assert_true(mean->offset >= sl_model_n_params(m));
     assert_true(o.values[mean->offset] != 0.0f);
@@ -178,7 +188,8 @@ static void every_cpu_level_gives_the_same_bits(void **state)
 {
     struct sl_model *m[] = {small(true, false), small(false, true), named("lenet")};
     for (size_t i = 0; i < 3; i++) {
-        struct outcome best = train(m[i], &plain, 16, 0), c = train(m[i], &plain, 16, ~0u);
+        struct outcome best = train(m[i], &plain, 16, 0),
+                       c = train(m[i], &plain, 16, ~0u);
         struct outcome avx2 = train(m[i], &plain, 16, SL_CPU_AVX512);
         assert_true(same(m[i], &best, &c));
         assert_true(same(m[i], &best, &avx2));
@@ -234,8 +245,9 @@ static void stopping_between_epochs_changes_nothing(void **state)
     spec.mu = 0.1;
     struct outcome whole = train(m, &spec, 16, 0);
     sl_model_init_uniform(m, 1, start);
-    assert_int_equal(sl_trainer_new(m, &(struct sl_trainer_options){.max_batch = 16}, &t, &err),
-                     SL_OK);
+    assert_int_equal(
+        sl_trainer_new(m, &(struct sl_trainer_options){.max_batch = 16}, &t, &err),
+        SL_OK);
     assert_int_equal(sl_train_begin(t, start, &s, &spec, &err), SL_OK);
     assert_int_equal(sl_train_run(t, 1, &part, &err), SL_OK);
     assert_int_equal(part.steps, 5);
@@ -404,7 +416,8 @@ static void numbers_out_of_range_are_refused(void **state)
     }
     struct sl_trainer *t = NULL;
     struct sl_err err;
-    assert_int_equal(sl_trainer_new(m, &(struct sl_trainer_options){0}, &t, &err), SL_E_RANGE);
+    assert_int_equal(sl_trainer_new(m, &(struct sl_trainer_options){0}, &t, &err),
+                     SL_E_RANGE);
     assert_null(t);
     sl_model_free(m);
 }
@@ -418,8 +431,8 @@ static void samples_that_do_not_fit_are_refused(void **state)
     struct sl_dataset other = set;
     size_t n = sl_model_layout(m)->n_values;
     float *values = calloc(n, sizeof(float));
-    assert_int_equal(sl_trainer_new(m, &(struct sl_trainer_options){.max_batch = 8}, &t, &err),
-                     SL_OK);
+    assert_int_equal(
+        sl_trainer_new(m, &(struct sl_trainer_options){.max_batch = 8}, &t, &err), SL_OK);
     other.width--;
     struct sl_samples s = {&other, chosen, N};
     assert_int_equal(sl_evaluate(t, values, &s, &eval, &err), SL_E_INPUT);
@@ -447,8 +460,8 @@ static void evaluation_counts_hits_and_losses(void **state)
     struct sl_err err;
     struct sl_eval_result a, b;
     struct sl_samples s = {&set, chosen, N};
-    assert_int_equal(sl_trainer_new(m, &(struct sl_trainer_options){.max_batch = 8}, &t, &err),
-                     SL_OK);
+    assert_int_equal(
+        sl_trainer_new(m, &(struct sl_trainer_options){.max_batch = 8}, &t, &err), SL_OK);
     assert_int_equal(sl_evaluate(t, o.values, &s, &a, &err), SL_OK);
     assert_int_equal(a.n, N);
     assert_true(a.correct > N * 9 / 10);
@@ -479,8 +492,9 @@ static void the_ledger_counts_products_by_pass(void **state)
     spec.batch_size = 32;
     spec.epochs = 1;
     sl_model_init_uniform(m, 1, start);
-    assert_int_equal(sl_trainer_new(m, &(struct sl_trainer_options){.max_batch = 32}, &t, &err),
-                     SL_OK);
+    assert_int_equal(
+        sl_trainer_new(m, &(struct sl_trainer_options){.max_batch = 32}, &t, &err),
+        SL_OK);
     assert_int_equal(sl_train(t, start, &s, &spec, start + n, &r, &err), SL_OK);
     const struct sl_unit_ledger *l = sl_trainer_ledger(t);
     uint64_t first = 32ull * 784 * 200, rest = 32ull * (200 * 200 + 200 * 10);

@@ -76,9 +76,10 @@ static void products_are_right_for_every_transposition(void **state)
     }
 }
 
-/* Place of input (ch, iy, ix) under output (oy, ox) and tap (ky, kx); false in the padding. */
-static bool tap(const struct sl_conv_geometry *g, size_t ch, size_t oy, size_t ox, size_t ky,
-                size_t kx, size_t *ret)
+/* Place of input (ch, iy, ix) under output (oy, ox) and tap (ky, kx); false in the
+ * padding. */
+static bool tap(const struct sl_conv_geometry *g, size_t ch, size_t oy, size_t ox,
+                size_t ky, size_t kx, size_t *ret)
 {
     size_t iy = oy * g->stride + ky, ix = ox * g->stride + kx;
     if (iy < g->pad || ix < g->pad || iy - g->pad >= g->in_h || ix - g->pad >= g->in_w)
@@ -88,8 +89,8 @@ static bool tap(const struct sl_conv_geometry *g, size_t ch, size_t oy, size_t o
 }
 
 /* y, dx and dw of the definition, in double. */
-static void naive(const struct sl_conv_geometry *g, size_t n, const float *x, const float *w,
-                  const float *dy, double *y, double *dx, double *dw)
+static void naive(const struct sl_conv_geometry *g, size_t n, const float *x,
+                  const float *w, const float *dy, double *y, double *dx, double *dw)
 {
     size_t in = (size_t)g->in_c * g->in_h * g->in_w;
     size_t out = (size_t)g->out_c * g->out_h * g->out_w, from;
@@ -98,8 +99,8 @@ static void naive(const struct sl_conv_geometry *g, size_t n, const float *x, co
             for (size_t t = 0; t < (size_t)g->in_c * g->kernel * g->kernel; t++) {
                 size_t k = g->kernel, oc = o / g->out_w / g->out_h;
                 size_t weight = oc * g->in_c * k * k + t;
-                if (!tap(g, t / k / k, o / g->out_w % g->out_h, o % g->out_w, t / k % k, t % k,
-                         &from))
+                if (!tap(g, t / k / k, o / g->out_w % g->out_h, o % g->out_w, t / k % k,
+                         t % k, &from))
                     continue;
                 y[i * out + o] += (double)w[weight] * (double)x[i * in + from];
                 dx[i * in + from] += (double)w[weight] * (double)dy[i * out + o];
@@ -107,7 +108,8 @@ static void naive(const struct sl_conv_geometry *g, size_t n, const float *x, co
             }
 }
 
-static void close_to(const double *want, const float *got, size_t n, const char *what, size_t i)
+static void close_to(const double *want, const float *got, size_t n, const char *what,
+                     size_t i)
 {
     for (size_t j = 0; j < n; j++)
         if (!(fabs(want[j] - (double)got[j]) < 2e-5 * (1.0 + fabs(want[j]))))
