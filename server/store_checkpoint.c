@@ -46,7 +46,8 @@ void sl_checkpoint_layout_digest(const struct sl_layout *l, uint8_t ret[SL_DIGES
 
 void sl_checkpoint_name(uint64_t run, uint32_t round_plus1, char ret[SL_CHECKPOINT_NAME])
 {
-    snprintf(ret, SL_CHECKPOINT_NAME, "run-%" PRIu64 "-%" PRIu32 ".slm", run, round_plus1);
+    snprintf(ret, SL_CHECKPOINT_NAME, "run-%" PRIu64 "-%" PRIu32 ".slm", run,
+             round_plus1);
 }
 
 static void header_pack(const struct sl_layout *layout, const float *values,
@@ -115,8 +116,9 @@ static enum sl_code write_temp(int dir_fd, const char *temp, const char *name,
     return rc;
 }
 
-enum sl_code sl_checkpoint_save(int dir_fd, const char *name, const struct sl_layout *layout,
-                                const float *values, struct sl_err *err)
+enum sl_code sl_checkpoint_save(int dir_fd, const char *name,
+                                const struct sl_layout *layout, const float *values,
+                                struct sl_err *err)
 {
     char temp[SL_CHECKPOINT_NAME + sizeof(TEMP_SUFFIX)];
     snprintf(temp, sizeof(temp), "%s" TEMP_SUFFIX, name);
@@ -136,8 +138,9 @@ enum sl_code sl_checkpoint_save(int dir_fd, const char *name, const struct sl_la
     return SL_OK;
 }
 
-static enum sl_code check_header(const uint8_t h[HEADER_BYTES], const struct sl_layout *layout,
-                                 const char *name, struct sl_err *err)
+static enum sl_code check_header(const uint8_t h[HEADER_BYTES],
+                                 const struct sl_layout *layout, const char *name,
+                                 struct sl_err *err)
 {
     uint8_t digest[SL_DIGEST_BYTES];
     uint64_t n;
@@ -174,12 +177,13 @@ static enum sl_code load_from(int fd, const char *name, const struct sl_layout *
     return SL_OK;
 }
 
-enum sl_code sl_checkpoint_load(int dir_fd, const char *name, const struct sl_layout *layout,
-                                float *ret_values, struct sl_err *err)
+enum sl_code sl_checkpoint_load(int dir_fd, const char *name,
+                                const struct sl_layout *layout, float *ret_values,
+                                struct sl_err *err)
 {
     if (strchr(name, '/') != NULL || name[0] == '\0' || name[0] == '.')
-        return sl_err_set(err, SL_E_STATE, "checkpoint name \"%s\" is not a plain file name",
-                          name);
+        return sl_err_set(err, SL_E_STATE,
+                          "checkpoint name \"%s\" is not a plain file name", name);
     int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
         return sl_err_errno(err, errno, "checkpoint %s: open", name);

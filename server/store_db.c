@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Statements are prepared once and kept. `synchronous` is NORMAL between transactions and FULL
- * around a synced one: in WAL mode FULL adds one fsync of the log after the commit, which covers
- * every commit written before it, so a round's acknowledged updates become safe with its end. */
+/* Statements are prepared once and kept. `synchronous` is NORMAL between transactions and
+ * FULL around a synced one: in WAL mode FULL adds one fsync of the log after the commit,
+ * which covers every commit written before it, so a round's acknowledged updates become
+ * safe with its end. */
 #include "server/store_db.h"
 
 #include <errno.h>
@@ -33,8 +34,9 @@ static const char schema[] =
     " PRIMARY KEY(run, seq)) WITHOUT ROWID;";
 
 static const char *const sql[SL_DB_N_STATEMENTS] = {
-    [SL_DB_PUT_CLIENT] = "INSERT INTO client(key, name, idx, state) VALUES(?1, ?2, ?3, ?4)"
-                         " ON CONFLICT(key) DO UPDATE SET name = ?2, idx = ?3, state = ?4",
+    [SL_DB_PUT_CLIENT] =
+        "INSERT INTO client(key, name, idx, state) VALUES(?1, ?2, ?3, ?4)"
+        " ON CONFLICT(key) DO UPDATE SET name = ?2, idx = ?3, state = ?4",
     [SL_DB_EACH_CLIENT] = "SELECT key, name, idx, state FROM client ORDER BY idx, key",
     [SL_DB_PUT_TOKEN] = "INSERT INTO token(id, psk, idx, used) VALUES(?1, ?2, ?3, ?4)"
                         " ON CONFLICT(id) DO UPDATE SET psk = ?2, idx = ?3, used = ?4",
@@ -81,8 +83,9 @@ static const char *const sql[SL_DB_N_STATEMENTS] = {
         "SELECT r.committed, m.included FROM round r LEFT JOIN member m"
         " ON m.run = r.run AND m.round = r.round AND m.client = ?3"
         " WHERE r.run = ?1 AND r.round = ?2",
-    [SL_DB_ADD_REPORT] = "INSERT INTO report(run, seq, json) VALUES(?1,"
-                         " (SELECT ifnull(max(seq), 0) + 1 FROM report WHERE run = ?1), ?2)",
+    [SL_DB_ADD_REPORT] =
+        "INSERT INTO report(run, seq, json) VALUES(?1,"
+        " (SELECT ifnull(max(seq), 0) + 1 FROM report WHERE run = ?1), ?2)",
     [SL_DB_EACH_REPORT] = "SELECT json FROM report WHERE run = ?1 ORDER BY seq",
 };
 
@@ -162,7 +165,8 @@ static enum sl_code create_schema(struct sl_db *db, struct sl_err *err)
 {
     char text[sizeof(schema) + 128];
     snprintf(text, sizeof(text),
-             "BEGIN IMMEDIATE; %s PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT;",
+             "BEGIN IMMEDIATE; %s PRAGMA application_id = %d; PRAGMA user_version = %d; "
+             "COMMIT;",
              schema, APPLICATION_ID, SL_DB_SCHEMA);
     return exec(db, text, "create", err);
 }
@@ -180,9 +184,10 @@ static enum sl_code check_version(struct sl_db *db, struct sl_err *err)
     if (version == 0 && application == 0 && tables == 0)
         return create_schema(db, err);
     if (application != APPLICATION_ID)
-        return sl_err_set(err, SL_E_STATE,
-                          "state database belongs to another program (application id %lld)",
-                          (long long)application);
+        return sl_err_set(
+            err, SL_E_STATE,
+            "state database belongs to another program (application id %lld)",
+            (long long)application);
     if (version != SL_DB_SCHEMA)
         return sl_err_set(err, SL_E_STATE,
                           "state database has schema %lld (this program knows %d)",
@@ -193,8 +198,8 @@ static enum sl_code check_version(struct sl_db *db, struct sl_err *err)
 static enum sl_code prepare_all(struct sl_db *db, struct sl_err *err)
 {
     for (int i = 0; i < SL_DB_N_STATEMENTS; i++)
-        if (sqlite3_prepare_v3(db->conn, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &db->stmt[i],
-                               NULL) != SQLITE_OK)
+        if (sqlite3_prepare_v3(db->conn, sql[i], -1, SQLITE_PREPARE_PERSISTENT,
+                               &db->stmt[i], NULL) != SQLITE_OK)
             return sl_db_error(db, "prepare", err);
     return SL_OK;
 }
@@ -211,8 +216,8 @@ enum sl_code sl_db_open(const char *path, bool sync_always, struct sl_db *ret,
         return rc;
     }
     sqlite3_extended_result_codes(ret->conn, 1);
-    enum sl_code rc = exec(ret, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;", "open",
-                           err);
+    enum sl_code rc =
+        exec(ret, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;", "open", err);
     if (rc == SL_OK)
         rc = check_version(ret, err);
     if (rc == SL_OK && !sync_always)
@@ -256,7 +261,8 @@ sqlite3_stmt *sl_db_bind(struct sl_db *db, enum sl_db_statement s, const char *f
     return st;
 }
 
-enum sl_code sl_db_run(struct sl_db *db, sqlite3_stmt *st, const char *what, struct sl_err *err)
+enum sl_code sl_db_run(struct sl_db *db, sqlite3_stmt *st, const char *what,
+                       struct sl_err *err)
 {
     enum sl_code rc = SL_OK;
     if (sqlite3_step(st) != SQLITE_DONE)
@@ -265,8 +271,8 @@ enum sl_code sl_db_run(struct sl_db *db, sqlite3_stmt *st, const char *what, str
     return rc;
 }
 
-enum sl_code sl_db_row(struct sl_db *db, sqlite3_stmt *st, const char *what, bool *ret_row,
-                       struct sl_err *err)
+enum sl_code sl_db_row(struct sl_db *db, sqlite3_stmt *st, const char *what,
+                       bool *ret_row, struct sl_err *err)
 {
     int step = sqlite3_step(st);
     if (step == SQLITE_ROW) {
@@ -281,12 +287,13 @@ enum sl_code sl_db_row(struct sl_db *db, sqlite3_stmt *st, const char *what, boo
 }
 
 enum sl_code sl_db_bytes(sqlite3_stmt *st, int col, uint8_t *ret, size_t n,
-                                 struct sl_err *err)
+                         struct sl_err *err)
 {
     const void *data = sqlite3_column_blob(st, col);
     int got = sqlite3_column_bytes(st, col);
     if (data == NULL || (size_t)got != n)
-        return sl_err_set(err, SL_E_STATE, "state database: cell \"%s\" of %d bytes (%zu wanted)",
+        return sl_err_set(err, SL_E_STATE,
+                          "state database: cell \"%s\" of %d bytes (%zu wanted)",
                           sqlite3_column_name(st, col), got, n);
     memcpy(ret, data, n);
     return SL_OK;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* store_db.h - the SQLite side of the store: the database file, its schema, prepared statements,
- * transactions, and the translation of SQLite's codes (full disk -> SL_E_NOSPACE; corrupt,
- * locked or unwritable -> SL_E_STATE; else SL_E_IO). Used by the store only.
- * WAL mode. A commit is written at once and survives a kill; a synced one (or any one with
- * sync_always) has also passed fsync, together with all commits before it.
+/* store_db.h - the SQLite side of the store: the database file, its schema, prepared
+ * statements, transactions, and the translation of SQLite's codes (full disk ->
+ * SL_E_NOSPACE; corrupt, locked or unwritable -> SL_E_STATE; else SL_E_IO). Used by the
+ * store only. WAL mode. A commit is written at once and survives a kill; a synced one (or
+ * any one with sync_always) has also passed fsync, together with all commits before it.
  * Owns: connection and statements. Thread: loop thread. */
 #ifndef SL_SERVER_STORE_DB_H
 #define SL_SERVER_STORE_DB_H
@@ -61,25 +61,27 @@ void sl_db_close(struct sl_db *db); /* {0} and half open allowed */
 /* Translates the connection's last error; `what` says what was tried. */
 enum sl_code sl_db_error(const struct sl_db *db, const char *what, struct sl_err *err);
 
-/* The statement, rewound, with values bound by `fmt`, one letter each: i int64_t, d double,
- * t const char * (text), b const void * and size_t (bytes; NULL binds null). What is bound is borrowed
- * until the statement is used again. */
+/* The statement, rewound, with values bound by `fmt`, one letter each: i int64_t, d
+ * double, t const char * (text), b const void * and size_t (bytes; NULL binds null). What
+ * is bound is borrowed until the statement is used again. */
 sqlite3_stmt *sl_db_bind(struct sl_db *db, enum sl_db_statement s, const char *fmt, ...);
 
 /* Runs a bound statement that returns no rows. */
 enum sl_code sl_db_run(struct sl_db *db, sqlite3_stmt *st, const char *what,
                        struct sl_err *err);
 /* Next row: *ret_row false behind the last, and the statement is rewound. */
-enum sl_code sl_db_row(struct sl_db *db, sqlite3_stmt *st, const char *what, bool *ret_row,
-                       struct sl_err *err);
+enum sl_code sl_db_row(struct sl_db *db, sqlite3_stmt *st, const char *what,
+                       bool *ret_row, struct sl_err *err);
 
 /* Copies n bytes of a column; a cell of another size is corruption, SL_E_STATE. */
-enum sl_code sl_db_bytes(sqlite3_stmt *st, int col, uint8_t *ret, size_t n, struct sl_err *err);
+enum sl_code sl_db_bytes(sqlite3_stmt *st, int col, uint8_t *ret, size_t n,
+                         struct sl_err *err);
 /* Copies a text, cut to `cap` with its closing zero. */
 void sl_db_text(sqlite3_stmt *st, int col, char *ret, size_t cap);
 
 enum sl_code sl_db_begin(struct sl_db *db, bool synced, struct sl_err *err);
-/* Commits when rc is SL_OK, rolls back otherwise; returns rc or the commit's own failure. */
+/* Commits when rc is SL_OK, rolls back otherwise; returns rc or the commit's own failure.
+ */
 enum sl_code sl_db_end(struct sl_db *db, enum sl_code rc, struct sl_err *err);
 
 #endif

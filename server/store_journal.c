@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static enum sl_code read_member(sqlite3_stmt *st, struct sl_member_row *m, struct sl_err *err)
+static enum sl_code read_member(sqlite3_stmt *st, struct sl_member_row *m,
+                                struct sl_err *err)
 {
     *m = (struct sl_member_row){.client = (uint32_t)sqlite3_column_int64(st, 0),
                                 .accepted = sqlite3_column_int(st, 1) != 0};
@@ -46,7 +47,8 @@ static enum sl_code load_members(struct sl_db *db, uint64_t run,
             struct sl_member_row *more = realloc(ret->members, cap * sizeof(*more));
             if (more == NULL) {
                 sqlite3_reset(st);
-                return sl_err_set(err, SL_E_NOMEM, "members of round %" PRIu32, ret->round);
+                return sl_err_set(err, SL_E_NOMEM, "members of round %" PRIu32,
+                                  ret->round);
             }
             ret->members = more;
         }
@@ -59,7 +61,7 @@ static enum sl_code load_members(struct sl_db *db, uint64_t run,
 }
 
 enum sl_code sl_journal_open_round(struct sl_db *db, uint64_t run, bool *ret_present,
-                                    struct sl_open_round *ret, struct sl_err *err)
+                                   struct sl_open_round *ret, struct sl_err *err)
 {
     sqlite3_stmt *st = sl_db_bind(db, SL_DB_OPEN_OF_RUN, "i", (int64_t)run);
     bool row;
@@ -84,7 +86,8 @@ enum sl_code sl_journal_open_round(struct sl_db *db, uint64_t run, bool *ret_pre
     return SL_OK;
 }
 
-static enum sl_code copy_state(sqlite3_stmt *st, struct sl_last_commit *c, struct sl_err *err)
+static enum sl_code copy_state(sqlite3_stmt *st, struct sl_last_commit *c,
+                               struct sl_err *err)
 {
     const void *data = sqlite3_column_blob(st, 3);
     size_t n = (size_t)sqlite3_column_bytes(st, 3);
@@ -99,7 +102,7 @@ static enum sl_code copy_state(sqlite3_stmt *st, struct sl_last_commit *c, struc
 }
 
 enum sl_code sl_journal_last_commit(struct sl_db *db, uint64_t run,
-                                     struct sl_last_commit *ret, struct sl_err *err)
+                                    struct sl_last_commit *ret, struct sl_err *err)
 {
     sqlite3_stmt *st = sl_db_bind(db, SL_DB_LAST_COMMIT, "i", (int64_t)run);
     bool row;
@@ -121,8 +124,8 @@ enum sl_code sl_journal_last_commit(struct sl_db *db, uint64_t run,
 }
 
 enum sl_code sl_journal_was_included(struct sl_db *db, uint64_t run, uint32_t round,
-                                 uint32_t client, bool *ret_known, bool *ret_included,
-                                 struct sl_err *err)
+                                     uint32_t client, bool *ret_known, bool *ret_included,
+                                     struct sl_err *err)
 {
     sqlite3_stmt *st = sl_db_bind(db, SL_DB_WAS_INCLUDED, "iii", (int64_t)run,
                                   (int64_t)round, (int64_t)client);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The twin in memory: a log of operations with a sync mark (store_mem_log.h). A kill changes
- * nothing. A power cut drops the operations behind the mark, empties the spool, and builds the
- * tables again by applying what is left: the same prefix that a write-ahead log gives.
- * Checkpoints are synced when checkpoint_write returns and stand outside of the log. */
+/* The twin in memory: a log of operations with a sync mark (store_mem_log.h). A kill
+ * changes nothing. A power cut drops the operations behind the mark, empties the spool,
+ * and builds the tables again by applying what is left: the same prefix that a
+ * write-ahead log gives. Checkpoints are synced when checkpoint_write returns and stand
+ * outside of the log. */
 #include "server/store.h"
 
 #include <errno.h>
@@ -44,8 +45,8 @@ static enum sl_code no_memory(struct sl_err *err)
     return sl_err_set(err, SL_E_NOMEM, "store in memory");
 }
 
-static enum sl_code log_synced(struct mem_store *s, const struct sl_op *op, const void *data,
-                               size_t n_bytes, struct sl_err *err)
+static enum sl_code log_synced(struct mem_store *s, const struct sl_op *op,
+                               const void *data, size_t n_bytes, struct sl_err *err)
 {
     enum sl_code rc = sl_mem_log_add(&s->l, op, data, n_bytes, err);
     if (rc == SL_OK)
@@ -53,19 +54,22 @@ static enum sl_code log_synced(struct mem_store *s, const struct sl_op *op, cons
     return rc;
 }
 
-/* --- registry --------------------------------------------------------------------------------- */
+/* --- registry
+ * --------------------------------------------------------------------------------- */
 
 static enum sl_code check_index(struct mem_store *s, const struct sl_client_row *row,
                                 struct sl_err *err)
 {
     if (row->index >= SL_CLIENTS_MAX)
-        return sl_err_set(err, SL_E_RANGE, "client index %" PRIu32 " (at most %d)", row->index,
-                          SL_CLIENTS_MAX - 1);
+        return sl_err_set(err, SL_E_RANGE, "client index %" PRIu32 " (at most %d)",
+                          row->index, SL_CLIENTS_MAX - 1);
     if (row->state != SL_CLIENT_ENROLLED || row->index >= s->l.enrolled.n)
         return SL_OK;
     uint32_t holder = s->l.enrolled.at[row->index];
-    if (holder != 0 && memcmp(s->l.clients.at[holder - 1].key, row->key, SL_KEY_BYTES) != 0)
-        return sl_err_set(err, SL_E_EXISTS, "client index %" PRIu32 " is taken", row->index);
+    if (holder != 0 &&
+        memcmp(s->l.clients.at[holder - 1].key, row->key, SL_KEY_BYTES) != 0)
+        return sl_err_set(err, SL_E_EXISTS, "client index %" PRIu32 " is taken",
+                          row->index);
     return SL_OK;
 }
 
@@ -76,7 +80,8 @@ static enum sl_code put_client(struct sl_store *base, const struct sl_client_row
     enum sl_code rc = check_index(s, row, err);
     if (rc != SL_OK)
         return rc;
-    return log_synced(s, &(struct sl_op){.kind = SL_OP_CLIENT, .client = *row}, NULL, 0, err);
+    return log_synced(s, &(struct sl_op){.kind = SL_OP_CLIENT, .client = *row}, NULL, 0,
+                      err);
 }
 
 static int by_index(const void *a, const void *b)
@@ -110,7 +115,8 @@ static enum sl_code each_client(struct sl_store *base,
 static enum sl_code put_token(struct sl_store *base, const struct sl_token_row *row,
                               struct sl_err *err)
 {
-    return log_synced(self(base), &(struct sl_op){.kind = SL_OP_TOKEN, .token = *row}, NULL, 0, err);
+    return log_synced(self(base), &(struct sl_op){.kind = SL_OP_TOKEN, .token = *row},
+                      NULL, 0, err);
 }
 
 static enum sl_code find_token(struct sl_store *base, const uint8_t id[SL_TOKEN_ID_BYTES],
@@ -135,13 +141,16 @@ static enum sl_code enrol(struct sl_store *base, const uint8_t token[SL_TOKEN_ID
         return rc;
     struct sl_op use = {.kind = SL_OP_TOKEN, .token = *t};
     use.token.used = true;
-    rc = sl_mem_log_add(&s->l, &(struct sl_op){.kind = SL_OP_CLIENT, .client = *row}, NULL, 0, err);
+    rc = sl_mem_log_add(&s->l, &(struct sl_op){.kind = SL_OP_CLIENT, .client = *row},
+                        NULL, 0, err);
     if (rc == SL_OK)
         rc = log_synced(s, &use, NULL, 0, err);
     return rc;
 }
 
-/* --- runs --------------------------------------------------------------------------------------- */
+/* --- runs
+ * ---------------------------------------------------------------------------------------
+ */
 
 static enum sl_code put_run(struct sl_store *base, const struct sl_run_row *row,
                             uint64_t *ret_id, struct sl_err *err)
@@ -156,20 +165,22 @@ static enum sl_code put_run(struct sl_store *base, const struct sl_run_row *row,
     return rc;
 }
 
-static enum sl_code set_run_state(struct sl_store *base, uint64_t id, enum sl_run_state state,
-                                  const char *reason, struct sl_err *err)
+static enum sl_code set_run_state(struct sl_store *base, uint64_t id,
+                                  enum sl_run_state state, const char *reason,
+                                  struct sl_err *err)
 {
     struct mem_store *s = self(base);
     if (sl_mem_log_run(&s->l, id) == NULL)
         return sl_err_set(err, SL_E_NOTFOUND, "journal has no such run");
     struct sl_op op = {.kind = SL_OP_RUN_STATE, .run = id, .run_row.state = state};
-    snprintf(op.run_row.reason, sizeof(op.run_row.reason), "%s", reason == NULL ? "" : reason);
+    snprintf(op.run_row.reason, sizeof(op.run_row.reason), "%s",
+             reason == NULL ? "" : reason);
     return log_synced(s, &op, NULL, 0, err);
 }
 
 static enum sl_code each_run(struct sl_store *base,
-                             enum sl_code (*fn)(void *, const struct sl_run_row *), void *ctx,
-                             struct sl_err *err)
+                             enum sl_code (*fn)(void *, const struct sl_run_row *),
+                             void *ctx, struct sl_err *err)
 {
     struct mem_store *s = self(base);
     enum sl_code rc = SL_OK;
@@ -178,7 +189,8 @@ static enum sl_code each_run(struct sl_store *base,
     return rc;
 }
 
-/* --- journal of rounds --------------------------------------------------------------------------- */
+/* --- journal of rounds
+ * --------------------------------------------------------------------------- */
 
 static enum sl_code round_open(struct sl_store *base, uint64_t run, uint32_t round,
                                uint32_t attempt, const uint32_t *members, size_t n,
@@ -187,13 +199,14 @@ static enum sl_code round_open(struct sl_store *base, uint64_t run, uint32_t rou
     struct mem_store *s = self(base);
     const struct sl_round_entry *r = sl_mem_log_round(&s->l, run, round);
     if (r != NULL && r->commit != NULL)
-        return sl_err_set(err, SL_E_EXISTS, "round %" PRIu32 " is committed already", round);
+        return sl_err_set(err, SL_E_EXISTS, "round %" PRIu32 " is committed already",
+                          round);
     struct sl_op op = {.kind = SL_OP_ROUND,
-                    .run = run,
-                    .round = round,
-                    .attempt = attempt,
-                    .remaining_ms = remaining_ms,
-                    .n = n};
+                       .run = run,
+                       .round = round,
+                       .attempt = attempt,
+                       .remaining_ms = remaining_ms,
+                       .n = n};
     return sl_mem_log_add(&s->l, &op, members, n * sizeof(*members), err);
 }
 
@@ -216,7 +229,8 @@ static enum sl_code round_progress(struct sl_store *base, uint64_t run, uint32_t
     if (rc != SL_OK)
         return rc;
     struct sl_op *last = s->l.log.n > s->l.n_synced ? s->l.log.at[s->l.log.n - 1] : NULL;
-    if (last != NULL && last->kind == SL_OP_PROGRESS && last->run == run && last->round == round) {
+    if (last != NULL && last->kind == SL_OP_PROGRESS && last->run == run &&
+        last->round == round) {
         last->remaining_ms = remaining_ms;
         r->remaining_ms = remaining_ms;
         return SL_OK;
@@ -227,8 +241,8 @@ static enum sl_code round_progress(struct sl_store *base, uint64_t run, uint32_t
 }
 
 static enum sl_code accept_update(struct sl_store *base, uint64_t run, uint32_t round,
-                                  uint64_t remaining_ms, const struct sl_member_row *member,
-                                  struct sl_err *err)
+                                  uint64_t remaining_ms,
+                                  const struct sl_member_row *member, struct sl_err *err)
 {
     struct mem_store *s = self(base);
     struct sl_round_entry *r = NULL;
@@ -238,10 +252,10 @@ static enum sl_code accept_update(struct sl_store *base, uint64_t run, uint32_t 
     if (sl_mem_log_member(r, member->client) == NULL)
         return sl_err_set(err, SL_E_NOTFOUND, "journal has no such member");
     struct sl_op op = {.kind = SL_OP_ACCEPT,
-                    .run = run,
-                    .round = round,
-                    .remaining_ms = remaining_ms,
-                    .member = *member};
+                       .run = run,
+                       .round = round,
+                       .remaining_ms = remaining_ms,
+                       .member = *member};
     op.member.accepted = true;
     return sl_mem_log_add(&s->l, &op, NULL, 0, err);
 }
@@ -252,7 +266,8 @@ static enum sl_code unaccept(struct sl_store *base, uint64_t run, uint32_t round
     struct mem_store *s = self(base);
     const struct sl_round_entry *r = sl_mem_log_round(&s->l, run, round);
     if (r != NULL && r->commit != NULL)
-        return sl_err_set(err, SL_E_EXISTS, "round %" PRIu32 " is committed already", round);
+        return sl_err_set(err, SL_E_EXISTS, "round %" PRIu32 " is committed already",
+                          round);
     const struct sl_member_row *m = r == NULL ? NULL : sl_mem_log_member(r, client);
     if (m == NULL || !m->accepted)
         return sl_err_set(err, SL_E_NOTFOUND, "journal has no such accepted member");
@@ -274,10 +289,10 @@ static enum sl_code log_commit(struct mem_store *s, uint64_t run,
     if (row->state_bytes > 0)
         memcpy(bytes + n_clients, row->state, row->state_bytes);
     struct sl_op op = {.kind = SL_OP_COMMIT,
-                    .run = run,
-                    .round = row->round,
-                    .commit = *row,
-                    .n = n_clients + row->state_bytes};
+                       .run = run,
+                       .round = row->round,
+                       .commit = *row,
+                       .n = n_clients + row->state_bytes};
     op.commit.included = NULL;
     op.commit.state = NULL;
     op.commit.report_json = NULL;
@@ -337,8 +352,9 @@ static enum sl_code round_commit(struct sl_store *base, uint64_t run,
     return SL_OK;
 }
 
-static enum sl_code load_open_round(struct sl_store *base, uint64_t run, bool *ret_present,
-                                    struct sl_open_round *ret, struct sl_err *err)
+static enum sl_code load_open_round(struct sl_store *base, uint64_t run,
+                                    bool *ret_present, struct sl_open_round *ret,
+                                    struct sl_err *err)
 {
     struct mem_store *s = self(base);
     const struct sl_round_entry *r = NULL;
@@ -384,7 +400,8 @@ static enum sl_code load_last_commit(struct sl_store *base, uint64_t run,
         c.state = malloc(c.state_bytes);
         if (c.state == NULL)
             return no_memory(err);
-        memcpy(c.state, op->bytes + op->commit.n_included * sizeof(uint32_t), c.state_bytes);
+        memcpy(c.state, op->bytes + op->commit.n_included * sizeof(uint32_t),
+               c.state_bytes);
     }
     *ret = c;
     return SL_OK;
@@ -418,7 +435,8 @@ static enum sl_code each_report(struct sl_store *base, uint64_t run,
     return rc;
 }
 
-/* --- spool and checkpoints ------------------------------------------------------------------------- */
+/* --- spool and checkpoints
+ * ------------------------------------------------------------------------- */
 
 static int open_unlinked(void)
 {
@@ -465,12 +483,14 @@ static struct checkpoint *checkpoint_of(struct mem_store *s, const char *name)
     return NULL;
 }
 
-static enum sl_code checkpoint_write(struct sl_store *base, uint64_t run, uint32_t round_plus1,
-                                     const struct sl_layout *layout, const float *values,
-                                     char ret_name[64], struct sl_err *err)
+static enum sl_code checkpoint_write(struct sl_store *base, uint64_t run,
+                                     uint32_t round_plus1, const struct sl_layout *layout,
+                                     const float *values, char ret_name[64],
+                                     struct sl_err *err)
 {
     struct mem_store *s = self(base);
-    struct checkpoint c = {.run = run, .round_plus1 = round_plus1, .n_values = layout->n_values};
+    struct checkpoint c = {
+        .run = run, .round_plus1 = round_plus1, .n_values = layout->n_values};
     sl_checkpoint_name(run, round_plus1, c.name);
     sl_checkpoint_layout_digest(layout, c.layout);
     c.values = malloc(c.n_values * sizeof(float) + 1);
@@ -505,7 +525,9 @@ static enum sl_code checkpoint_read(struct sl_store *base, const char *name,
     return SL_OK;
 }
 
-/* --- life ------------------------------------------------------------------------------------------- */
+/* --- life
+ * -------------------------------------------------------------------------------------------
+ */
 
 static void close_store(struct sl_store *base)
 {
@@ -552,7 +574,8 @@ enum sl_code sl_store_mem_new(struct sl_store **ret, struct sl_err *err)
     return SL_OK;
 }
 
-/* After a power cut the spool reads as zeros, as a file does whose pages never reached the disk. */
+/* After a power cut the spool reads as zeros, as a file does whose pages never reached
+ * the disk. */
 static void lose_spool(struct sl_spool *spool)
 {
     if (spool->fd < 0 || ftruncate(spool->fd, 0) != 0)

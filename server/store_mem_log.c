@@ -24,7 +24,8 @@ bool sl_list_reserve(void **at, size_t *cap, size_t want, size_t element)
     return true;
 }
 
-/* --- tables: one apply function an operation; they fail only for lack of memory ------------- */
+/* --- tables: one apply function an operation; they fail only for lack of memory
+ * ------------- */
 
 static size_t key_hash(const uint8_t key[SL_KEY_BYTES])
 {
@@ -34,7 +35,8 @@ static size_t key_hash(const uint8_t key[SL_KEY_BYTES])
     return (size_t)(h ^ (h >> 32));
 }
 
-/* The bucket of a key, or the free one where it belongs. buckets.n is a power of two, half full. */
+/* The bucket of a key, or the free one where it belongs. buckets.n is a power of two,
+ * half full. */
 static size_t find_bucket(const struct sl_mem_log *l, const uint8_t key[SL_KEY_BYTES])
 {
     size_t mask = l->buckets.n - 1, b = key_hash(key) & mask;
@@ -80,7 +82,8 @@ static bool apply_client(struct sl_mem_log *l, const struct sl_client_row *row)
     return true;
 }
 
-struct sl_token_row *sl_mem_log_token(struct sl_mem_log *l, const uint8_t id[SL_TOKEN_ID_BYTES])
+struct sl_token_row *sl_mem_log_token(struct sl_mem_log *l,
+                                      const uint8_t id[SL_TOKEN_ID_BYTES])
 {
     for (size_t i = 0; i < l->tokens.n; i++)
         if (memcmp(l->tokens.at[i].id, id, SL_TOKEN_ID_BYTES) == 0)
@@ -122,7 +125,8 @@ static bool apply_run(struct sl_mem_log *l, const struct sl_op *op)
 }
 
 /* Rounds of a run are opened one after the other: the newest is looked at first. */
-struct sl_round_entry *sl_mem_log_round(struct sl_mem_log *l, uint64_t run, uint32_t round)
+struct sl_round_entry *sl_mem_log_round(struct sl_mem_log *l, uint64_t run,
+                                        uint32_t round)
 {
     for (size_t i = l->rounds.n; i-- > 0;)
         if (l->rounds.at[i].run == run && l->rounds.at[i].round == round)
@@ -201,7 +205,8 @@ static void apply_accept(struct sl_mem_log *l, const struct sl_op *op)
     *sl_mem_log_member(r, op->member.client) = op->member;
 }
 
-/* Members of a committed round are not needed any more: the operation lists whom it included. */
+/* Members of a committed round are not needed any more: the operation lists whom it
+ * included. */
 static void apply_commit(struct sl_mem_log *l, const struct sl_op *op)
 {
     struct sl_round_entry *r = sl_mem_log_round(l, op->run, op->round);
@@ -211,7 +216,8 @@ static void apply_commit(struct sl_mem_log *l, const struct sl_op *op)
     r->n_members = 0;
 }
 
-/* Preconditions were checked before the operation was logged, so lookups find their rows. */
+/* Preconditions were checked before the operation was logged, so lookups find their rows.
+ */
 static bool apply(struct sl_mem_log *l, const struct sl_op *op)
 {
     struct sl_run_row *run;
@@ -236,7 +242,8 @@ static bool apply(struct sl_mem_log *l, const struct sl_op *op)
         apply_accept(l, op);
         return true;
     case SL_OP_UNACCEPT:
-        sl_mem_log_member(sl_mem_log_round(l, op->run, op->round), op->member.client)->accepted = false;
+        sl_mem_log_member(sl_mem_log_round(l, op->run, op->round), op->member.client)
+            ->accepted = false;
         return true;
     case SL_OP_COMMIT:
         apply_commit(l, op);
@@ -247,7 +254,9 @@ static bool apply(struct sl_mem_log *l, const struct sl_op *op)
     return false;
 }
 
-/* --- log ------------------------------------------------------------------------------------- */
+/* --- log
+ * -------------------------------------------------------------------------------------
+ */
 
 static void op_free(struct sl_op *op)
 {
@@ -258,8 +267,8 @@ static void op_free(struct sl_op *op)
 }
 
 /* Copies *op, with n_bytes of data (NULL: none), to the end of the log and applies it. */
-enum sl_code sl_mem_log_add(struct sl_mem_log *l, const struct sl_op *op, const void *data,
-                           size_t n_bytes, struct sl_err *err)
+enum sl_code sl_mem_log_add(struct sl_mem_log *l, const struct sl_op *op,
+                            const void *data, size_t n_bytes, struct sl_err *err)
 {
     struct sl_op *own = malloc(sizeof(*own));
     if (own == NULL || !SL_RESERVE(l->log, l->log.n + 1)) {

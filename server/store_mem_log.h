@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* store_mem_log.h - the log of the store in memory, and the tables that it says (store_mem.c). Every
- * change is an operation appended to the log and applied to the tables; `n_synced` marks how much of
- * the log a power cut leaves. Owns: operations and tables; operations own their data, tables point
- * into them. Thread: one at a time. */
+/* store_mem_log.h - the log of the store in memory, and the tables that it says
+ * (store_mem.c). Every change is an operation appended to the log and applied to the
+ * tables; `n_synced` marks how much of the log a power cut leaves. Owns: operations and
+ * tables; operations own their data, tables point into them. Thread: one at a time. */
 #ifndef SL_SERVER_STORE_MEM_LOG_H
 #define SL_SERVER_STORE_MEM_LOG_H
 
@@ -51,10 +51,10 @@ struct sl_round_entry {
 };
 
 /* A growing array. */
-#define SL_LIST(type) \
-    struct { \
-        type *at; \
-        size_t n, cap; \
+#define SL_LIST(type)                                                                    \
+    struct {                                                                             \
+        type *at;                                                                        \
+        size_t n, cap;                                                                   \
     }
 
 struct sl_mem_log {
@@ -72,13 +72,14 @@ struct sl_mem_log {
 /* Room for `want` elements of a list; new room is zero. false without memory. */
 bool sl_list_reserve(void **at, size_t *cap, size_t want, size_t element);
 
-#define SL_RESERVE(list, want) \
+#define SL_RESERVE(list, want)                                                           \
     sl_list_reserve((void **)&(list).at, &(list).cap, (want), sizeof(*(list).at))
 
-/* Appends a copy of *op with a copy of n_bytes of data and applies it. The caller has checked
- * that what the operation names is there. SL_E_NOMEM leaves everything as it was. */
-enum sl_code sl_mem_log_add(struct sl_mem_log *l, const struct sl_op *op, const void *data,
-                            size_t n_bytes, struct sl_err *err);
+/* Appends a copy of *op with a copy of n_bytes of data and applies it. The caller has
+ * checked that what the operation names is there. SL_E_NOMEM leaves everything as it was.
+ */
+enum sl_code sl_mem_log_add(struct sl_mem_log *l, const struct sl_op *op,
+                            const void *data, size_t n_bytes, struct sl_err *err);
 /* Everything logged so far is synced. */
 void sl_mem_log_sync(struct sl_mem_log *l);
 /* Drops what is not synced and builds the tables from the rest. */
@@ -88,9 +89,11 @@ void sl_mem_log_forget_state(struct sl_mem_log *l, uint64_t run, uint32_t round)
 void sl_mem_log_deinit(struct sl_mem_log *l);
 
 /* NULL when there is none. */
-struct sl_token_row *sl_mem_log_token(struct sl_mem_log *l, const uint8_t id[SL_TOKEN_ID_BYTES]);
+struct sl_token_row *sl_mem_log_token(struct sl_mem_log *l,
+                                      const uint8_t id[SL_TOKEN_ID_BYTES]);
 struct sl_run_row *sl_mem_log_run(struct sl_mem_log *l, uint64_t id);
-struct sl_round_entry *sl_mem_log_round(struct sl_mem_log *l, uint64_t run, uint32_t round);
+struct sl_round_entry *sl_mem_log_round(struct sl_mem_log *l, uint64_t run,
+                                        uint32_t round);
 struct sl_member_row *sl_mem_log_member(const struct sl_round_entry *r, uint32_t client);
 
 #endif

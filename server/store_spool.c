@@ -12,8 +12,9 @@ enum sl_code sl_spool_resize(struct sl_spool *s, uint32_t n_slots, uint64_t slot
 {
     size_t bytes;
     if (!sl_size_mul(n_slots, slot_bytes, &bytes) || bytes > INT64_MAX)
-        return sl_err_set(err, SL_E_LIMIT, "spool of %" PRIu32 " slots of %" PRIu64 " bytes",
-                          n_slots, slot_bytes);
+        return sl_err_set(err, SL_E_LIMIT,
+                          "spool of %" PRIu32 " slots of %" PRIu64 " bytes", n_slots,
+                          slot_bytes);
     if (ftruncate(s->fd, (off_t)bytes) != 0)
         return sl_err_errno(err, errno, "spool: resize to %zu bytes", bytes);
     s->n_slots = n_slots;
@@ -21,8 +22,8 @@ enum sl_code sl_spool_resize(struct sl_spool *s, uint32_t n_slots, uint64_t slot
     return SL_OK;
 }
 
-static enum sl_code place(const struct sl_spool *s, uint32_t slot, uint64_t offset, size_t n,
-                          off_t *ret_at, struct sl_err *err)
+static enum sl_code place(const struct sl_spool *s, uint32_t slot, uint64_t offset,
+                          size_t n, off_t *ret_at, struct sl_err *err)
 {
     if (s->fd < 0 || slot >= s->n_slots || offset > s->slot_bytes ||
         n > s->slot_bytes - offset)

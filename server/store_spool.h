@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* store_spool.h - slots of equal size in one file, written and read in place. Both stores keep
- * incoming updates so. Borrows the file descriptor. Thread: any, for distinct slots. */
+/* store_spool.h - slots of equal size in one file, written and read in place. Both stores
+ * keep incoming updates so. Borrows the file descriptor. Thread: any, for distinct slots.
+ */
 #ifndef SL_SERVER_STORE_SPOOL_H
 #define SL_SERVER_STORE_SPOOL_H
 
@@ -15,7 +16,8 @@ struct sl_spool {
     uint64_t slot_bytes;
 };
 
-/* Makes room for n_slots of slot_bytes in the open file; what lies there stays where it lies. */
+/* Makes room for n_slots of slot_bytes in the open file; what lies there stays where it
+ * lies. */
 enum sl_code sl_spool_resize(struct sl_spool *s, uint32_t n_slots, uint64_t slot_bytes,
                              struct sl_err *err);
 /* n bytes at `offset` of a slot. SL_E_RANGE outside of it, SL_E_NOSPACE, SL_E_IO. */

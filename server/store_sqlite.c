@@ -4,8 +4,8 @@
  *   starling.db     registry, tokens, runs, journal of rounds, reports (SQLite, WAL)
  *   spool.bin       slots of updates, written in place and used again every round
  *   run-R-N.slm     checkpoints (store_checkpoint.h), the last two of each run
- * The journal is the truth: a spooled update counts only when the journal names it and its
- * checksum holds, and a checkpoint only when a committed round names it. */
+ * The journal is the truth: a spooled update counts only when the journal names it and
+ * its checksum holds, and a checkpoint only when a committed round names it. */
 #include "server/store.h"
 
 #include <errno.h>
@@ -45,9 +45,11 @@ static enum sl_code changed_one(const struct sqlite_store *s, const char *what,
     return sl_err_set(err, SL_E_NOTFOUND, "journal has no such %s", what);
 }
 
-/* A bound statement as a transaction of its own. must_change: what it has to find; NULL = nothing. */
+/* A bound statement as a transaction of its own. must_change: what it has to find; NULL =
+ * nothing. */
 static enum sl_code run_alone(struct sqlite_store *s, sqlite3_stmt *st, bool synced,
-                              const char *what, const char *must_change, struct sl_err *err)
+                              const char *what, const char *must_change,
+                              struct sl_err *err)
 {
     enum sl_code rc = sl_db_begin(&s->db, synced, err);
     if (rc != SL_OK)
@@ -58,14 +60,15 @@ static enum sl_code run_alone(struct sqlite_store *s, sqlite3_stmt *st, bool syn
     return sl_db_end(&s->db, rc, err);
 }
 
-/* --- registry ------------------------------------------------------------------------------- */
+/* --- registry
+ * ------------------------------------------------------------------------------- */
 
 static enum sl_code write_client(struct sqlite_store *s, const struct sl_client_row *row,
                                  struct sl_err *err)
 {
     sqlite3_stmt *st =
-        sl_db_bind(&s->db, SL_DB_PUT_CLIENT, "btii", row->key, (size_t)SL_KEY_BYTES, row->name,
-                   (int64_t)row->index, (int64_t)row->state);
+        sl_db_bind(&s->db, SL_DB_PUT_CLIENT, "btii", row->key, (size_t)SL_KEY_BYTES,
+                   row->name, (int64_t)row->index, (int64_t)row->state);
     enum sl_code rc = sl_db_run(&s->db, st, "client", err);
     if (rc == SL_E_EXISTS)
         return sl_err_set(err, rc, "client index %" PRIu32 " is taken", row->index);
@@ -111,9 +114,9 @@ static enum sl_code put_token(struct sl_store *base, const struct sl_token_row *
                               struct sl_err *err)
 {
     struct sqlite_store *s = self(base);
-    sqlite3_stmt *st = sl_db_bind(&s->db, SL_DB_PUT_TOKEN, "bbii", row->id,
-                                  (size_t)SL_TOKEN_ID_BYTES, row->psk, sizeof(row->psk),
-                                  (int64_t)row->index, (int64_t)row->used);
+    sqlite3_stmt *st =
+        sl_db_bind(&s->db, SL_DB_PUT_TOKEN, "bbii", row->id, (size_t)SL_TOKEN_ID_BYTES,
+                   row->psk, sizeof(row->psk), (int64_t)row->index, (int64_t)row->used);
     return run_alone(s, st, true, "token", NULL, err);
 }
 
@@ -121,7 +124,8 @@ static enum sl_code find_token(struct sl_store *base, const uint8_t id[SL_TOKEN_
                                struct sl_token_row *ret, struct sl_err *err)
 {
     struct sqlite_store *s = self(base);
-    sqlite3_stmt *st = sl_db_bind(&s->db, SL_DB_FIND_TOKEN, "b", id, (size_t)SL_TOKEN_ID_BYTES);
+    sqlite3_stmt *st =
+        sl_db_bind(&s->db, SL_DB_FIND_TOKEN, "b", id, (size_t)SL_TOKEN_ID_BYTES);
     bool row;
     enum sl_code rc = sl_db_row(&s->db, st, "token", &row, err);
     if (rc != SL_OK)
@@ -142,7 +146,8 @@ static enum sl_code find_token(struct sl_store *base, const uint8_t id[SL_TOKEN_
 static enum sl_code use_token(struct sqlite_store *s, const uint8_t id[SL_TOKEN_ID_BYTES],
                               struct sl_err *err)
 {
-    sqlite3_stmt *st = sl_db_bind(&s->db, SL_DB_USE_TOKEN, "b", id, (size_t)SL_TOKEN_ID_BYTES);
+    sqlite3_stmt *st =
+        sl_db_bind(&s->db, SL_DB_USE_TOKEN, "b", id, (size_t)SL_TOKEN_ID_BYTES);
     enum sl_code rc = sl_db_run(&s->db, st, "use token", err);
     if (rc == SL_OK && sqlite3_changes(s->db.conn) != 1)
         return sl_err_set(err, SL_E_REFUSED, "join token is unknown or used up");
@@ -162,7 +167,9 @@ static enum sl_code enrol(struct sl_store *base, const uint8_t token[SL_TOKEN_ID
     return sl_db_end(&s->db, rc, err);
 }
 
-/* --- runs ------------------------------------------------------------------------------------- */
+/* --- runs
+ * -------------------------------------------------------------------------------------
+ */
 
 static enum sl_code put_run(struct sl_store *base, const struct sl_run_row *row,
                             uint64_t *ret_id, struct sl_err *err)
@@ -173,30 +180,32 @@ static enum sl_code put_run(struct sl_store *base, const struct sl_run_row *row,
         return rc;
     sqlite3_stmt *st =
         row->id == 0
-            ? sl_db_bind(&s->db, SL_DB_ADD_RUN, "ibt", (int64_t)row->state, row->plan_text,
-                         row->plan_bytes, row->reason)
-            : sl_db_bind(&s->db, SL_DB_PUT_RUN, "ibti", (int64_t)row->state, row->plan_text,
-                         row->plan_bytes, row->reason, (int64_t)row->id);
+            ? sl_db_bind(&s->db, SL_DB_ADD_RUN, "ibt", (int64_t)row->state,
+                         row->plan_text, row->plan_bytes, row->reason)
+            : sl_db_bind(&s->db, SL_DB_PUT_RUN, "ibti", (int64_t)row->state,
+                         row->plan_text, row->plan_bytes, row->reason, (int64_t)row->id);
     rc = sl_db_run(&s->db, st, "run", err);
-    uint64_t id = row->id != 0 ? row->id : (uint64_t)sqlite3_last_insert_rowid(s->db.conn);
+    uint64_t id =
+        row->id != 0 ? row->id : (uint64_t)sqlite3_last_insert_rowid(s->db.conn);
     rc = sl_db_end(&s->db, rc, err);
     if (rc == SL_OK)
         *ret_id = id;
     return rc;
 }
 
-static enum sl_code set_run_state(struct sl_store *base, uint64_t id, enum sl_run_state state,
-                                  const char *reason, struct sl_err *err)
+static enum sl_code set_run_state(struct sl_store *base, uint64_t id,
+                                  enum sl_run_state state, const char *reason,
+                                  struct sl_err *err)
 {
     struct sqlite_store *s = self(base);
-    sqlite3_stmt *st = sl_db_bind(&s->db, SL_DB_SET_RUN, "iit", (int64_t)id, (int64_t)state,
-                                  reason == NULL ? "" : reason);
+    sqlite3_stmt *st = sl_db_bind(&s->db, SL_DB_SET_RUN, "iit", (int64_t)id,
+                                  (int64_t)state, reason == NULL ? "" : reason);
     return run_alone(s, st, true, "run state", "run", err);
 }
 
 static enum sl_code each_run(struct sl_store *base,
-                             enum sl_code (*fn)(void *, const struct sl_run_row *), void *ctx,
-                             struct sl_err *err)
+                             enum sl_code (*fn)(void *, const struct sl_run_row *),
+                             void *ctx, struct sl_err *err)
 {
     struct sqlite_store *s = self(base);
     sqlite3_stmt *st = sl_db_bind(&s->db, SL_DB_EACH_RUN, "");
@@ -219,7 +228,8 @@ static enum sl_code each_run(struct sl_store *base,
     }
 }
 
-/* --- journal of rounds -------------------------------------------------------------------------- */
+/* --- journal of rounds
+ * -------------------------------------------------------------------------- */
 
 static enum sl_code write_round(struct sqlite_store *s, uint64_t run, uint32_t round,
                                 uint32_t attempt, const uint32_t *members, size_t n,
@@ -253,7 +263,8 @@ static enum sl_code refuse_committed(struct sqlite_store *s, uint64_t run, uint3
     bool committed = sqlite3_column_int(st, 0) != 0;
     sqlite3_reset(st);
     if (committed)
-        return sl_err_set(err, SL_E_EXISTS, "round %" PRIu32 " is committed already", round);
+        return sl_err_set(err, SL_E_EXISTS, "round %" PRIu32 " is committed already",
+                          round);
     return SL_OK;
 }
 
@@ -274,8 +285,8 @@ static enum sl_code round_open(struct sl_store *base, uint64_t run, uint32_t rou
 static enum sl_code write_progress(struct sqlite_store *s, uint64_t run, uint32_t round,
                                    uint64_t remaining_ms, struct sl_err *err)
 {
-    sqlite3_stmt *st = sl_db_bind(&s->db, SL_DB_PROGRESS, "iii", (int64_t)run, (int64_t)round,
-                                  (int64_t)remaining_ms);
+    sqlite3_stmt *st = sl_db_bind(&s->db, SL_DB_PROGRESS, "iii", (int64_t)run,
+                                  (int64_t)round, (int64_t)remaining_ms);
     enum sl_code rc = sl_db_run(&s->db, st, "progress", err);
     return rc == SL_OK ? changed_one(s, "open round", err) : rc;
 }
@@ -297,17 +308,17 @@ static enum sl_code write_accept(struct sqlite_store *s, uint64_t run, uint32_t 
     sqlite3_stmt *st = sl_db_bind(
         &s->db, SL_DB_ACCEPT, "iiiiibiiiiddiiiid", (int64_t)run, (int64_t)round,
         (int64_t)m->client, (int64_t)m->order, (int64_t)m->slot, m->blob.id.bytes,
-        (size_t)SL_XXH_BYTES, (int64_t)m->blob.size, (int64_t)u->weight, (int64_t)u->samples,
-        (int64_t)u->steps, u->loss_sum, u->first_loss, (int64_t)u->encoding,
-        (int64_t)u->has_eval, (int64_t)u->eval.samples, (int64_t)u->eval.correct,
-        u->eval.loss_sum);
+        (size_t)SL_XXH_BYTES, (int64_t)m->blob.size, (int64_t)u->weight,
+        (int64_t)u->samples, (int64_t)u->steps, u->loss_sum, u->first_loss,
+        (int64_t)u->encoding, (int64_t)u->has_eval, (int64_t)u->eval.samples,
+        (int64_t)u->eval.correct, u->eval.loss_sum);
     enum sl_code rc = sl_db_run(&s->db, st, "accept", err);
     return rc == SL_OK ? changed_one(s, "member", err) : rc;
 }
 
 static enum sl_code accept_update(struct sl_store *base, uint64_t run, uint32_t round,
-                                  uint64_t remaining_ms, const struct sl_member_row *member,
-                                  struct sl_err *err)
+                                  uint64_t remaining_ms,
+                                  const struct sl_member_row *member, struct sl_err *err)
 {
     struct sqlite_store *s = self(base);
     enum sl_code rc = sl_db_begin(&s->db, false, err);
@@ -349,13 +360,14 @@ static enum sl_code write_commit(struct sqlite_store *s, uint64_t run,
 {
     int64_t r = (int64_t)run, round = (int64_t)row->round;
     sqlite3_stmt *st = sl_db_bind(&s->db, SL_DB_COMMIT_ROUND, "iibtb", r, round,
-                                  row->model_digest, (size_t)SL_DIGEST_BYTES, row->checkpoint,
-                                  row->state, row->state_bytes);
+                                  row->model_digest, (size_t)SL_DIGEST_BYTES,
+                                  row->checkpoint, row->state, row->state_bytes);
     enum sl_code rc = sl_db_run(&s->db, st, "commit", err);
     if (rc == SL_OK)
         rc = changed_one(s, "open round", err);
     for (size_t i = 0; i < row->n_included && rc == SL_OK; i++) {
-        st = sl_db_bind(&s->db, SL_DB_INCLUDE, "iii", r, round, (int64_t)row->included[i]);
+        st =
+            sl_db_bind(&s->db, SL_DB_INCLUDE, "iii", r, round, (int64_t)row->included[i]);
         rc = sl_db_run(&s->db, st, "commit", err);
         if (rc == SL_OK)
             rc = changed_one(s, "accepted member", err);
@@ -382,8 +394,9 @@ static enum sl_code round_commit(struct sl_store *base, uint64_t run,
     return rc;
 }
 
-static enum sl_code load_open_round(struct sl_store *base, uint64_t run, bool *ret_present,
-                                    struct sl_open_round *ret, struct sl_err *err)
+static enum sl_code load_open_round(struct sl_store *base, uint64_t run,
+                                    bool *ret_present, struct sl_open_round *ret,
+                                    struct sl_err *err)
 {
     return sl_journal_open_round(&self(base)->db, run, ret_present, ret, err);
 }
@@ -398,8 +411,8 @@ static enum sl_code was_included(struct sl_store *base, uint64_t run, uint32_t r
                                  uint32_t client, bool *ret_known, bool *ret_included,
                                  struct sl_err *err)
 {
-    return sl_journal_was_included(&self(base)->db, run, round, client, ret_known, ret_included,
-                                   err);
+    return sl_journal_was_included(&self(base)->db, run, round, client, ret_known,
+                                   ret_included, err);
 }
 
 static enum sl_code put_report(struct sl_store *base, uint64_t run, const char *json,
@@ -430,7 +443,9 @@ static enum sl_code each_report(struct sl_store *base, uint64_t run,
     }
 }
 
-/* --- spool -------------------------------------------------------------------------------------- */
+/* --- spool
+ * --------------------------------------------------------------------------------------
+ */
 
 static enum sl_code spool_open(struct sl_store *base, uint64_t run, uint32_t n_slots,
                                uint64_t slot_bytes, struct sl_err *err)
@@ -464,11 +479,13 @@ static enum sl_code spool_drop(struct sl_store *base, struct sl_err *err)
     return SL_OK;
 }
 
-/* --- checkpoints ---------------------------------------------------------------------------------- */
+/* --- checkpoints
+ * ---------------------------------------------------------------------------------- */
 
-static enum sl_code checkpoint_write(struct sl_store *base, uint64_t run, uint32_t round_plus1,
-                                     const struct sl_layout *layout, const float *values,
-                                     char ret_name[64], struct sl_err *err)
+static enum sl_code checkpoint_write(struct sl_store *base, uint64_t run,
+                                     uint32_t round_plus1, const struct sl_layout *layout,
+                                     const float *values, char ret_name[64],
+                                     struct sl_err *err)
 {
     char name[SL_CHECKPOINT_NAME];
     sl_checkpoint_name(run, round_plus1, name);
@@ -485,7 +502,9 @@ static enum sl_code checkpoint_read(struct sl_store *base, const char *name,
     return sl_checkpoint_load(self(base)->dir_fd, name, layout, ret_values, err);
 }
 
-/* --- opening -------------------------------------------------------------------------------------- */
+/* --- opening
+ * --------------------------------------------------------------------------------------
+ */
 
 static void close_store(struct sl_store *base)
 {
@@ -562,11 +581,13 @@ static enum sl_code open_database(struct sqlite_store *s, const char *state_dir,
     char path[4096];
     int n = snprintf(path, sizeof(path), "%s/starling.db", state_dir);
     if (n < 0 || (size_t)n >= sizeof(path))
-        return sl_err_set(err, SL_E_STATE, "path of more than %zu bytes", sizeof(path) - 1);
+        return sl_err_set(err, SL_E_STATE, "path of more than %zu bytes",
+                          sizeof(path) - 1);
     return sl_db_open(path, sync_always, &s->db, err);
 }
 
-enum sl_code sl_store_sqlite_open(const char *state_dir, const struct sl_sqlite_options *opt,
+enum sl_code sl_store_sqlite_open(const char *state_dir,
+                                  const struct sl_sqlite_options *opt,
                                   struct sl_store **ret, struct sl_err *err)
 {
     struct sqlite_store *s = sl_calloc(1, sizeof(*s));

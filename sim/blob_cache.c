@@ -19,10 +19,12 @@ void sl_blob_cache_deinit(struct sl_blob_cache *c)
     *c = (struct sl_blob_cache){0};
 }
 
-static struct sl_blob_entry *find(const struct sl_blob_cache *c, const struct sl_blob_ref *ref)
+static struct sl_blob_entry *find(const struct sl_blob_cache *c,
+                                  const struct sl_blob_ref *ref)
 {
     for (size_t i = 0; i < c->n; i++)
-        if (sl_blob_id_equal(&c->entry[i].ref.id, &ref->id) && c->entry[i].ref.size == ref->size)
+        if (sl_blob_id_equal(&c->entry[i].ref.id, &ref->id) &&
+            c->entry[i].ref.size == ref->size)
             return &c->entry[i];
     return NULL;
 }
@@ -75,12 +77,13 @@ enum sl_code sl_blob_cache_write(struct sl_blob_cache *c, const struct sl_blob_r
         return sl_err_set(err, SL_E_PROTO, "chunk beyond the end of its blob");
     size_t chunk = (size_t)(offset / SL_CHUNK_BYTES);
     uint64_t bit = (uint64_t)1 << (chunk % 64);
-    bool whole = offset % SL_CHUNK_BYTES == 0 &&
-                 (n == SL_CHUNK_BYTES || offset + n == ref->size);
+    bool whole =
+        offset % SL_CHUNK_BYTES == 0 && (n == SL_CHUNK_BYTES || offset + n == ref->size);
     if (whole && (e->chunks[chunk / 64] & bit) != 0)
         return memcmp(e->bytes + offset, data, n) == 0
                    ? SL_OK
-                   : sl_err_set(err, SL_E_PROTO, "chunk differs from the one sent before");
+                   : sl_err_set(err, SL_E_PROTO,
+                                "chunk differs from the one sent before");
     memcpy(e->bytes + offset, data, n);
     if (whole)
         e->chunks[chunk / 64] |= bit;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* blob_cache.h - blobs that virtual clients have received, kept once however many clients hold them.
- * Every client still asks for and is sent all bytes (they are counted); what arrives the first time is
- * written, what arrives again must be the same bytes. Owns: the blobs. Thread: loop thread. */
+/* blob_cache.h - blobs that virtual clients have received, kept once however many clients
+ * hold them. Every client still asks for and is sent all bytes (they are counted); what
+ * arrives the first time is written, what arrives again must be the same bytes. Owns: the
+ * blobs. Thread: loop thread. */
 #ifndef SL_SIM_BLOB_CACHE_H
 #define SL_SIM_BLOB_CACHE_H
 
@@ -16,7 +17,7 @@ struct sl_blob_entry {
     uint8_t *bytes;
     uint64_t *chunks; /* bit c: chunk c (of SL_CHUNK_BYTES) is there */
     uint32_t holders;
-    int checked;      /* 1 once the whole blob has passed its checksum */
+    int checked; /* 1 once the whole blob has passed its checksum */
 };
 
 struct sl_blob_cache {

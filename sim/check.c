@@ -48,8 +48,8 @@ static const char *last_name(const char *dir)
     return slash == NULL || slash[1] == '\0' ? dir : slash + 1;
 }
 
-static enum sl_code run_manifest(struct sl_check *c, const char *dir, const json_t *manifest,
-                                 struct sl_err *err)
+static enum sl_code run_manifest(struct sl_check *c, const char *dir,
+                                 const json_t *manifest, struct sl_err *err)
 {
     if (json_is_array(json_object_get(manifest, "cases")))
         return sl_check_nn(dir, manifest, nn_wanted, c, c->out, &c->counts, err);
@@ -86,7 +86,8 @@ static enum sl_code run_one(struct sl_check *c, const char *dir, bool *ret_there
     json_t *manifest = json_load_file(path, JSON_REJECT_DUPLICATES, &je);
     if (manifest == NULL) {
         char why[256];
-        snprintf(why, sizeof(why), "manifest.json, line %d, JSON, %.150s", je.line, je.text);
+        snprintf(why, sizeof(why), "manifest.json, line %d, JSON, %.150s", je.line,
+                 je.text);
         sl_check_result(c, last_name(dir), why);
         return SL_OK;
     }
@@ -119,7 +120,8 @@ static enum sl_code run_folders(struct sl_check *c, const char *dir, struct sl_e
     }
     free(list);
     if (rc == SL_OK && !any)
-        rc = sl_err_set(err, SL_E_INPUT, "%s: no manifest.json in it or in its folders", dir);
+        rc = sl_err_set(err, SL_E_INPUT, "%s: no manifest.json in it or in its folders",
+                        dir);
     return rc;
 }
 

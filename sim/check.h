@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* check.h - conformance (DESIGN section 6): runs the cases of a folder through the product's own code
- * and prints `ok NAME` or `not ok NAME: field, index, expected, got` a case.
- * check.c finds the cases, check_fl.c runs federated trajectories in the world, check_agg.c runs
- * aggregation rules through the exact sum, accel/nn/check_nn.h runs layers.
- * Thread: main only. Changes nothing on disk but temporary files of its own. */
+/* check.h - conformance (DESIGN section 6): runs the cases of a folder through the
+ * product's own code and prints `ok NAME` or `not ok NAME: field, index, expected, got` a
+ * case. check.c finds the cases, check_fl.c runs federated trajectories in the world,
+ * check_agg.c runs aggregation rules through the exact sum, accel/nn/check_nn.h runs
+ * layers. Thread: main only. Changes nothing on disk but temporary files of its own. */
 #ifndef SL_SIM_CHECK_H
 #define SL_SIM_CHECK_H
 
@@ -16,15 +16,17 @@
 #include "common/error.h"
 
 struct sl_check {
-    const char *const *only; /* globs; a case runs when one matches, or when there are none */
+    const char *const
+        *only; /* globs; a case runs when one matches, or when there are none */
     size_t n_only;
-    unsigned jobs;           /* worker threads; 0 = one a core */
+    unsigned jobs; /* worker threads; 0 = one a core */
     FILE *out;
     struct sl_check_counts counts;
 };
 
-/* dir: a folder whose manifest.json lists `cases`, one case folder, or a folder of such folders.
- * SL_E_INPUT when there is no case in it at all. What differs is counted, not an error. */
+/* dir: a folder whose manifest.json lists `cases`, one case folder, or a folder of such
+ * folders. SL_E_INPUT when there is no case in it at all. What differs is counted, not an
+ * error. */
 enum sl_code sl_check_run(struct sl_check *c, const char *dir, struct sl_err *err);
 
 /* Is the case wanted? If not, it is counted as skipped. */

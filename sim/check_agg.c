@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Aggregation rules on given updates: the means go through the coordinator's own exact sum
- * (server/aggregate.h), tile by tile as updates come. */
+/* Aggregation rules on given updates: the means go through the coordinator's own exact
+ * sum (server/aggregate.h), tile by tile as updates come. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -32,9 +32,8 @@ static enum sl_code mean_of(const struct agg_case *k, bool by_samples, float *re
 {
     uint64_t total = 0, most = 1;
     for (size_t c = 0; c < k->updates.rows; c++) {
-        uint64_t w = by_samples
-                         ? (uint64_t)json_integer_value(json_array_get(k->samples, c))
-                         : 1;
+        uint64_t w =
+            by_samples ? (uint64_t)json_integer_value(json_array_get(k->samples, c)) : 1;
         total += w;
         most = w > most ? w : most;
     }
@@ -48,9 +47,8 @@ static enum sl_code mean_of(const struct agg_case *k, bool by_samples, float *re
         rc = sl_sum_init(&sum, k->updates.columns, &bounds, err);
     for (size_t c = 0; c < k->updates.rows && rc == SL_OK; c++) {
         const float *x = k->updates.f32 + c * k->updates.columns;
-        uint64_t w = by_samples
-                         ? (uint64_t)json_integer_value(json_array_get(k->samples, c))
-                         : 1;
+        uint64_t w =
+            by_samples ? (uint64_t)json_integer_value(json_array_get(k->samples, c)) : 1;
         for (size_t at = 0; at < k->updates.columns; at += TILE) {
             size_t n = k->updates.columns - at < TILE ? k->updates.columns - at : TILE;
             sl_sum_add_tile(&sum, at, x + at, n, w, 1.0);
@@ -83,8 +81,10 @@ static void compare(const struct agg_case *k, const char *dir, const json_t *rul
         return;
     }
     float *got = sl_calloc(want.columns, sizeof(*got));
-    if (got == NULL || mean_of(k, strcmp(weighting, "samples") == 0, got, &err) != SL_OK) {
-        snprintf(why, WHY, "result, -, a mean, %.150s", got == NULL ? "no memory" : err.msg);
+    if (got == NULL ||
+        mean_of(k, strcmp(weighting, "samples") == 0, got, &err) != SL_OK) {
+        snprintf(why, WHY, "result, -, a mean, %.150s",
+                 got == NULL ? "no memory" : err.msg);
     } else {
         size_t at;
         if (!(sl_check_max_abs(got, want.f32, want.columns, &at) <=
@@ -102,7 +102,8 @@ static void run_rule(struct sl_check *c, const struct agg_case *k, const char *d
     char full[160], why[WHY] = "";
     const char *rule_name = json_string_value(json_object_get(rule, "name"));
     const char *aggregator = json_string_value(json_object_get(rule, "aggregator"));
-    snprintf(full, sizeof(full), "%.70s/%.70s", name, rule_name == NULL ? "?" : rule_name);
+    snprintf(full, sizeof(full), "%.70s/%.70s", name,
+             rule_name == NULL ? "?" : rule_name);
     if (!sl_check_wanted(c, full))
         return;
     if (aggregator == NULL || strcmp(aggregator, "mean") != 0)
@@ -117,22 +118,21 @@ void sl_check_agg(struct sl_check *c, const char *dir, const json_t *manifest)
 {
     const char *name = json_string_value(json_object_get(manifest, "name"));
     const json_t *rules = json_object_get(manifest, "rules");
-    const char *file = json_string_value(
-        json_object_get(json_object_get(manifest, "files"), "updates"));
+    const char *file =
+        json_string_value(json_object_get(json_object_get(manifest, "files"), "updates"));
     struct agg_case k = {.samples = json_object_get(manifest, "client_samples")};
     struct sl_err err;
     if (name == NULL)
         name = dir;
     if (file == NULL || json_array_size(rules) == 0 ||
-        sl_check_array_load(dir, file, &k.updates, &err) != SL_OK || k.updates.f32 == NULL ||
-        k.updates.rows != json_array_size(k.samples)) {
+        sl_check_array_load(dir, file, &k.updates, &err) != SL_OK ||
+        k.updates.f32 == NULL || k.updates.rows != json_array_size(k.samples)) {
         if (sl_check_wanted(c, name))
             sl_check_result(c, name, "updates, -, one row a client, not there");
     } else {
         size_t i;
         const json_t *rule;
-        json_array_foreach(rules, i, rule)
-            run_rule(c, &k, dir, name, rule);
+        json_array_foreach(rules, i, rule) run_rule(c, &k, dir, name, rule);
     }
     sl_check_array_deinit(&k.updates);
 }

@@ -18,7 +18,8 @@ static enum sl_code take_values(const char *file, const struct sl_npy *a,
 {
     bool is_int = a->dtype == SL_NPY_I4;
     if ((a->dtype != SL_NPY_F4 && !is_int) || a->n_dims < 1 || a->n_dims > 2 || a->n == 0)
-        return sl_err_set(err, SL_E_INPUT, "%s: not <f4 or <i4 of 1 or 2 dimensions", file);
+        return sl_err_set(err, SL_E_INPUT, "%s: not <f4 or <i4 of 1 or 2 dimensions",
+                          file);
     uint32_t *data = sl_calloc(a->n, sizeof(*data));
     if (data == NULL)
         return sl_err_set(err, SL_E_NOMEM, "%s: %zu values", file, a->n);
@@ -40,7 +41,8 @@ static enum sl_code read_file(FILE *f, const char *file, uint8_t **ret, size_t *
     long n = ftell(f);
     rewind(f);
     if (n <= 0 || (size_t)n > FILE_MAX)
-        return sl_err_set(err, SL_E_LIMIT, "%s: %ld bytes (1 to %zu allowed)", file, n, FILE_MAX);
+        return sl_err_set(err, SL_E_LIMIT, "%s: %ld bytes (1 to %zu allowed)", file, n,
+                          FILE_MAX);
     uint8_t *bytes = malloc((size_t)n);
     if (bytes == NULL)
         return sl_err_set(err, SL_E_NOMEM, "%s: %ld bytes", file, n);
@@ -53,8 +55,8 @@ static enum sl_code read_file(FILE *f, const char *file, uint8_t **ret, size_t *
     return SL_OK;
 }
 
-enum sl_code sl_check_array_load(const char *dir, const char *file, struct sl_check_array *ret,
-                                 struct sl_err *err)
+enum sl_code sl_check_array_load(const char *dir, const char *file,
+                                 struct sl_check_array *ret, struct sl_err *err)
 {
     char path[4096];
     if (snprintf(path, sizeof(path), "%s/%s", dir, file) >= (int)sizeof(path))

@@ -11,14 +11,14 @@
 
 /* A .npy file of one or two dimensions as floats (indices: as integers that fit them). */
 struct sl_check_array {
-    float *f32;     /* descr <f4, owned */
-    int32_t *i32;   /* descr <i4, owned */
+    float *f32;           /* descr <f4, owned */
+    int32_t *i32;         /* descr <i4, owned */
     size_t rows, columns; /* one dimension: one row */
 };
 
 /* SL_E_INPUT for another type or more dimensions. */
-enum sl_code sl_check_array_load(const char *dir, const char *file, struct sl_check_array *ret,
-                                 struct sl_err *err);
+enum sl_code sl_check_array_load(const char *dir, const char *file,
+                                 struct sl_check_array *ret, struct sl_err *err);
 void sl_check_array_deinit(struct sl_check_array *a); /* NULL and {0} allowed */
 
 /* ||a - b|| / ||b - origin||, in double; 0 when both are 0. */

@@ -9,11 +9,12 @@
 
 static enum sl_code missing(const char *field, struct sl_err *err)
 {
-    return sl_err_set(err, SL_E_INPUT, "manifest.json, -, field %s, missing or of another type",
-                      field);
+    return sl_err_set(err, SL_E_INPUT,
+                      "manifest.json, -, field %s, missing or of another type", field);
 }
 
-static enum sl_code get_real(const json_t *o, const char *key, double *ret, struct sl_err *err)
+static enum sl_code get_real(const json_t *o, const char *key, double *ret,
+                             struct sl_err *err)
 {
     const json_t *v = json_object_get(o, key);
     if (!json_is_number(v))
@@ -26,7 +27,8 @@ static enum sl_code get_count(const json_t *o, const char *key, uint32_t *ret,
                               struct sl_err *err)
 {
     const json_t *v = json_object_get(o, key);
-    if (!json_is_integer(v) || json_integer_value(v) < 0 || json_integer_value(v) > 1000000)
+    if (!json_is_integer(v) || json_integer_value(v) < 0 ||
+        json_integer_value(v) > 1000000)
         return missing(key, err);
     *ret = (uint32_t)json_integer_value(v);
     return SL_OK;
@@ -38,34 +40,43 @@ static const char *text_of(const json_t *o, const char *key)
     return s == NULL ? "" : s;
 }
 
-/* --- what is available ---------------------------------------------------------------------------- */
+/* --- what is available
+ * ---------------------------------------------------------------------------- */
 
 static enum sl_code check_available(const json_t *m, struct sl_err *err)
 {
-    const json_t *server = json_object_get(m, "server"), *data = json_object_get(m, "data");
+    const json_t *server = json_object_get(m, "server"),
+                 *data = json_object_get(m, "data");
     const char *algorithm = text_of(server, "algorithm");
     const char *aggregator = text_of(server, "aggregator");
     double mu = json_number_value(json_object_get(json_object_get(m, "local"), "mu"));
     if (strcmp(algorithm, "fedavg") != 0)
-        return sl_err_set(err, SL_E_INPUT, "strategy, -, available: fedavg, %.60s", algorithm);
+        return sl_err_set(err, SL_E_INPUT, "strategy, -, available: fedavg, %.60s",
+                          algorithm);
     if (strcmp(aggregator, "mean") != 0)
-        return sl_err_set(err, SL_E_INPUT, "aggregator, -, available: mean, %.60s", aggregator);
+        return sl_err_set(err, SL_E_INPUT, "aggregator, -, available: mean, %.60s",
+                          aggregator);
     if (strcmp(text_of(m, "loss"), "softmax_cross_entropy") != 0)
-        return sl_err_set(err, SL_E_INPUT, "loss, -, available: softmax_cross_entropy, %.60s",
+        return sl_err_set(err, SL_E_INPUT,
+                          "loss, -, available: softmax_cross_entropy, %.60s",
                           text_of(m, "loss"));
     if (mu != 0 || strcmp(text_of(m, "batch"), "full") != 0)
-        return sl_err_set(err, SL_E_INPUT, "local, -, available: mu 0 and batch full, mu %g %.40s",
-                          mu, text_of(m, "batch"));
+        return sl_err_set(err, SL_E_INPUT,
+                          "local, -, available: mu 0 and batch full, mu %g %.40s", mu,
+                          text_of(m, "batch"));
     if (strcmp(text_of(data, "dataset"), "fashion-mnist") != 0 ||
         json_number_value(json_object_get(data, "scale")) != 255.0 ||
         json_number_value(json_object_get(data, "mean")) != 0.286 ||
         json_number_value(json_object_get(data, "std")) != 0.353)
-        return sl_err_set(err, SL_E_INPUT,
-                          "data, -, available: fashion-mnist (x/255 - 0.286)/0.353, another");
+        return sl_err_set(
+            err, SL_E_INPUT,
+            "data, -, available: fashion-mnist (x/255 - 0.286)/0.353, another");
     return SL_OK;
 }
 
-/* --- model ------------------------------------------------------------------------------------------- */
+/* --- model
+ * -------------------------------------------------------------------------------------------
+ */
 
 static void set_number(const json_t *o, const char *key, uint32_t *ret)
 {
@@ -73,13 +84,14 @@ static void set_number(const json_t *o, const char *key, uint32_t *ret)
         *ret = (uint32_t)json_integer_value(json_object_get(o, key));
 }
 
-static enum sl_code add_layer(struct sl_model_spec *spec, const json_t *o, struct sl_err *err)
+static enum sl_code add_layer(struct sl_model_spec *spec, const json_t *o,
+                              struct sl_err *err)
 {
     enum sl_layer_kind kind;
     const char *type = text_of(o, "type");
     if (!sl_layer_kind_of(type, &kind))
-        return sl_err_set(err, SL_E_INPUT, "layers, %zu, a known layer, %.40s", spec->n_layers,
-                          type);
+        return sl_err_set(err, SL_E_INPUT, "layers, %zu, a known layer, %.40s",
+                          spec->n_layers, type);
     struct sl_layer_spec l = sl_layer_default(kind);
     snprintf(l.name, sizeof(l.name), "%.*s", (int)sizeof(l.name) - 1, text_of(o, "name"));
     set_number(o, "out", &l.out);
@@ -102,9 +114,8 @@ static enum sl_code fill_model(struct sl_plan *p, const json_t *m, struct sl_err
         return missing("layers", err);
     p->model.name[0] = '\0';
     enum sl_code rc = SL_OK;
-    json_array_foreach(layers, i, o)
-        if (rc == SL_OK)
-            rc = add_layer(&p->model.layers, o, err);
+    json_array_foreach(layers, i, o) if (rc == SL_OK) rc =
+        add_layer(&p->model.layers, o, err);
     if (rc == SL_OK)
         rc = get_count(rule, "seed", &seed, err);
     if (rc == SL_OK)
@@ -116,9 +127,12 @@ static enum sl_code fill_model(struct sl_plan *p, const json_t *m, struct sl_err
     return rc;
 }
 
-/* --- training ------------------------------------------------------------------------------------------ */
+/* --- training
+ * ------------------------------------------------------------------------------------------
+ */
 
-static enum sl_code write_steps(struct sl_fl_case *k, const json_t *steps, struct sl_err *err)
+static enum sl_code write_steps(struct sl_fl_case *k, const json_t *steps,
+                                struct sl_err *err)
 {
     strcpy(k->steps_path, "/tmp/starling-steps.XXXXXX");
     int fd = mkstemp(k->steps_path);
@@ -140,15 +154,16 @@ static enum sl_code write_steps(struct sl_fl_case *k, const json_t *steps, struc
     return SL_OK;
 }
 
-static enum sl_code fill_steps(struct sl_fl_case *k, const json_t *steps, struct sl_err *err)
+static enum sl_code fill_steps(struct sl_fl_case *k, const json_t *steps,
+                               struct sl_err *err)
 {
     size_t i;
     const json_t *v;
     bool equal = true;
     if (json_array_size(steps) != k->plan.data.partition.clients)
         return missing("local.steps", err);
-    json_array_foreach(steps, i, v)
-        equal = equal && json_equal(v, json_array_get(steps, 0));
+    json_array_foreach(steps, i, v) equal =
+        equal && json_equal(v, json_array_get(steps, 0));
     k->plan.train.local_steps = equal ? json_integer_value(json_array_get(steps, 0)) : -1;
     return equal ? SL_OK : write_steps(k, steps, err);
 }
@@ -172,7 +187,8 @@ static enum sl_code fill_training(struct sl_fl_case *k, struct sl_err *err)
         if (rc == SL_OK)
             rc = get_real(local, "eps", &p->train.eps, err);
     } else if (rc == SL_OK) {
-        rc = sl_err_set(err, SL_E_INPUT, "optimizer, -, available: sgd adam, %.40s", optimizer);
+        rc = sl_err_set(err, SL_E_INPUT, "optimizer, -, available: sgd adam, %.40s",
+                        optimizer);
     }
     p->train.batch_size = 0;
     return rc == SL_OK ? fill_steps(k, json_object_get(local, "steps"), err) : rc;
@@ -205,7 +221,8 @@ static enum sl_code fill_plan(struct sl_fl_case *k, struct sl_err *err)
     p->data.partition.kind = SL_PARTITION_FILE;
     p->run.eval_every = 1;
     p->selection.clients_per_round = 0;
-    bool uniform = strcmp(text_of(json_object_get(m, "server"), "weighting"), "uniform") == 0;
+    bool uniform =
+        strcmp(text_of(json_object_get(m, "server"), "weighting"), "uniform") == 0;
     p->aggregation.weighting = uniform ? SL_WEIGHT_UNIFORM : SL_WEIGHT_SAMPLES;
     enum sl_code rc = get_count(m, "rounds", &p->run.rounds, err);
     if (rc == SL_OK)
@@ -224,8 +241,8 @@ static enum sl_code fill_plan(struct sl_fl_case *k, struct sl_err *err)
     return rc == SL_OK ? fill_training(k, err) : rc;
 }
 
-enum sl_code sl_fl_case_init(struct sl_fl_case *k, const char *dir, const json_t *manifest,
-                             struct sl_err *err)
+enum sl_code sl_fl_case_init(struct sl_fl_case *k, const char *dir,
+                             const json_t *manifest, struct sl_err *err)
 {
     *k = (struct sl_fl_case){
         .name = text_of(manifest, "name"), .dir = dir, .manifest = manifest};

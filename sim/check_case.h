@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* check_case.h - the plan of a stored trajectory: everything its manifest says, as the plan that the
- * product runs. Thread: main only. */
+/* check_case.h - the plan of a stored trajectory: everything its manifest says, as the
+ * plan that the product runs. Thread: main only. */
 #ifndef SL_SIM_CHECK_CASE_H
 #define SL_SIM_CHECK_CASE_H
 
@@ -14,12 +14,13 @@ struct sl_fl_case {
     const char *name, *dir; /* borrowed */
     const json_t *manifest; /* borrowed */
     struct sl_plan plan;
-    char steps_path[64];    /* temporary file of unequal steps; "" = none */
+    char steps_path[64]; /* temporary file of unequal steps; "" = none */
 };
 
-/* SL_E_INPUT with "field, index, expected, got" for what is missing, unknown or not available. */
-enum sl_code sl_fl_case_init(struct sl_fl_case *k, const char *dir, const json_t *manifest,
-                             struct sl_err *err);
+/* SL_E_INPUT with "field, index, expected, got" for what is missing, unknown or not
+ * available. */
+enum sl_code sl_fl_case_init(struct sl_fl_case *k, const char *dir,
+                             const json_t *manifest, struct sl_err *err);
 void sl_fl_case_deinit(struct sl_fl_case *k); /* removes the temporary file */
 
 #endif

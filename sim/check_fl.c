@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A stored trajectory against the world: coordinator, clients, rounds and aggregation are the product's
- * own; this file only watches. Start values must be equal to the bit; after each round the new model,
- * losses and test hits must lie within the case's tolerances. The first difference is told. */
+/* A stored trajectory against the world: coordinator, clients, rounds and aggregation are
+ * the product's own; this file only watches. Start values must be equal to the bit; after
+ * each round the new model, losses and test hits must lie within the case's tolerances.
+ * The first difference is told. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
@@ -24,7 +25,8 @@
 struct watch {
     struct sl_fl_case k;
     const json_t *expect, *tolerance;
-    struct sl_training *training; /* data and model for the losses that the report does not have */
+    struct sl_training
+        *training; /* data and model for the losses that the report does not have */
     struct sl_trainer *trainer;
     uint32_t *all; /* samples of all clients */
     size_t n_all, n_params;
@@ -35,7 +37,8 @@ struct watch {
     char why[WHY];
 };
 
-static void differs(struct watch *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void differs(struct watch *w, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
 
 static void differs(struct watch *w, const char *fmt, ...)
 {
@@ -47,7 +50,8 @@ static void differs(struct watch *w, const char *fmt, ...)
     va_end(ap);
 }
 
-/* Number `round` of an array of the expectations or tolerances; NaN when it is not there. */
+/* Number `round` of an array of the expectations or tolerances; NaN when it is not there.
+ */
 static double number_at(const json_t *o, const char *key, uint32_t round)
 {
     const json_t *v = json_array_get(json_object_get(o, key), round);
@@ -63,16 +67,18 @@ static void compare(struct watch *w, const char *field, uint32_t round, double g
         differs(w, "%s, %" PRIu32 ", %.9g, %.9g", field, round, want, got);
 }
 
-/* --- models ------------------------------------------------------------------------------------------ */
+/* --- models
+ * ------------------------------------------------------------------------------------------
+ */
 
 /* The row of `params` for this round, or NULL when it is not stored. */
 static const float *stored_params(const struct watch *w, uint32_t round)
 {
     const json_t *rounds = json_object_get(w->k.manifest, "params_rounds"), *r;
     size_t i;
-    json_array_foreach(rounds, i, r)
-        if (json_integer_value(r) == (json_int_t)round + 1 && i < w->params.rows)
-            return w->params.f32 + i * w->params.columns;
+    json_array_foreach(rounds, i, r) if (json_integer_value(r) == (json_int_t)round + 1 &&
+                                         i < w->params.rows) return w->params.f32 +
+        i * w->params.columns;
     return NULL;
 }
 
@@ -93,7 +99,8 @@ static void compare_params(struct watch *w, uint32_t round, const float *values)
 }
 
 /* row 0 is the start */
-static void compare_samples(struct watch *w, size_t row, const float *values, double allowed)
+static void compare_samples(struct watch *w, size_t row, const float *values,
+                            double allowed)
 {
     if (w->sample_params.f32 == NULL || row >= w->sample_params.rows)
         return;
@@ -101,8 +108,8 @@ static void compare_samples(struct watch *w, size_t row, const float *values, do
     for (size_t i = 0; i < w->sample_params.columns; i++) {
         size_t at = (size_t)w->sample_index.i32[i];
         if (!(fabs((double)values[at] - (double)want[i]) <= allowed))
-            differs(w, "sample_params of round %zu, %zu, %.9g, %.9g", row, at, (double)want[i],
-                    (double)values[at]);
+            differs(w, "sample_params of round %zu, %zu, %.9g, %.9g", row, at,
+                    (double)want[i], (double)values[at]);
     }
 }
 
@@ -112,7 +119,8 @@ static void compare_start(struct watch *w)
                            w->k.plan.model.init_gain, w->start);
     for (size_t i = 0; w->init.f32 != NULL && i < w->n_params; i++)
         if (memcmp(&w->start[i], &w->init.f32[i], sizeof(float)) != 0)
-            differs(w, "init, %zu, %.9g, %.9g", i, (double)w->init.f32[i], (double)w->start[i]);
+            differs(w, "init, %zu, %.9g, %.9g", i, (double)w->init.f32[i],
+                    (double)w->start[i]);
     compare_samples(w, 0, w->start, 0);
 }
 
@@ -129,7 +137,9 @@ static void compare_loss_after(struct watch *w, uint32_t round, const float *val
         compare(w, "loss_after", round, r.loss_sum / (double)r.n, "loss_abs");
 }
 
-/* --- hooks ------------------------------------------------------------------------------------------- */
+/* --- hooks
+ * -------------------------------------------------------------------------------------------
+ */
 
 static uint64_t samples_of(const struct watch *w, uint32_t client)
 {
@@ -137,8 +147,10 @@ static uint64_t samples_of(const struct watch *w, uint32_t client)
         json_array_get(json_object_get(w->k.manifest, "client_samples"), client));
 }
 
-/* How many participants of the round come before this client: its place in the stored lists. */
-static size_t place_of(const struct watch *w, uint32_t round, uint32_t client, bool *ret_found)
+/* How many participants of the round come before this client: its place in the stored
+ * lists. */
+static size_t place_of(const struct watch *w, uint32_t round, uint32_t client,
+                       bool *ret_found)
 {
     char path[SL_PLAN_PATH];
     snprintf(path, sizeof(path), "%s", w->k.plan.selection.path);
@@ -156,7 +168,8 @@ static size_t place_of(const struct watch *w, uint32_t round, uint32_t client, b
     return i;
 }
 
-static void compare_client_loss(struct watch *w, uint32_t round, uint32_t client, double got)
+static void compare_client_loss(struct watch *w, uint32_t round, uint32_t client,
+                                double got)
 {
     bool found;
     size_t place = place_of(w, round, client, &found);
@@ -165,7 +178,8 @@ static void compare_client_loss(struct watch *w, uint32_t round, uint32_t client
     const json_t *v = json_array_get(list, place);
     double want = found && json_is_number(v) ? json_number_value(v) : (double)NAN;
     if (!(fabs(got - want) <= number_at(w->tolerance, "client_loss_abs", round)))
-        differs(w, "client_loss_start of round %" PRIu32 ", client %" PRIu32 ", %.9g, %.9g",
+        differs(w,
+                "client_loss_start of round %" PRIu32 ", client %" PRIu32 ", %.9g, %.9g",
                 round, client, want, got);
 }
 
@@ -201,8 +215,8 @@ static void on_report(void *ctx, uint64_t run, json_t *line)
     uint32_t round = (uint32_t)json_integer_value(json_object_get(line, "round"));
     double n_test = (double)w->k.plan.data.test_limit;
     double accuracy = json_number_value(json_object_get(line, "accuracy"));
-    compare(w, "train_loss", round, json_number_value(json_object_get(line, "train_loss")),
-            "loss_abs");
+    compare(w, "train_loss", round,
+            json_number_value(json_object_get(line, "train_loss")), "loss_abs");
     compare(w, "test_loss", round, json_number_value(json_object_get(line, "loss")),
             "test_loss_abs");
     compare(w, "test_correct", round, rint(accuracy * n_test), "test_correct");
@@ -212,13 +226,13 @@ static void on_report(void *ctx, uint64_t run, json_t *line)
     w->first_loss_weight = 0;
 }
 
-static void on_committed(void *ctx, uint64_t run, uint32_t round, const struct sl_layout *layout,
-                         const float *values)
+static void on_committed(void *ctx, uint64_t run, uint32_t round,
+                         const struct sl_layout *layout, const float *values)
 {
     struct watch *w = ctx;
     if (values == NULL || layout->n_values != w->n_params) {
-        differs(w, "params of round %" PRIu32 ", -, %zu values, another number", round + 1,
-                w->n_params);
+        differs(w, "params of round %" PRIu32 ", -, %zu values, another number",
+                round + 1, w->n_params);
         return;
     }
     compare_params(w, round, values);
@@ -227,11 +241,13 @@ static void on_committed(void *ctx, uint64_t run, uint32_t round, const struct s
     compare_loss_after(w, round, values);
 }
 
-/* --- a case --------------------------------------------------------------------------------------------- */
+/* --- a case
+ * ---------------------------------------------------------------------------------------------
+ */
 
 /* Loads one array when the manifest names it. */
-static enum sl_code load(const struct watch *w, const char *key, struct sl_check_array *ret,
-                         struct sl_err *err)
+static enum sl_code load(const struct watch *w, const char *key,
+                         struct sl_check_array *ret, struct sl_err *err)
 {
     const char *file =
         json_string_value(json_object_get(json_object_get(w->k.manifest, "files"), key));
@@ -266,7 +282,8 @@ static enum sl_code load_arrays(struct watch *w, struct sl_err *err)
     if (rc == SL_OK)
         rc = load(w, "sample_params", &w->sample_params, err);
     if (rc == SL_OK && !fits(w))
-        rc = sl_err_set(err, SL_E_INPUT, "files, -, arrays for %zu values, others", w->n_params);
+        rc = sl_err_set(err, SL_E_INPUT, "files, -, arrays for %zu values, others",
+                        w->n_params);
     return rc;
 }
 

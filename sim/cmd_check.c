@@ -4,7 +4,8 @@
 
 enum sl_code sl_command_check(const struct sl_sim_options *o, struct sl_err *err)
 {
-    struct sl_check c = {.only = o->only, .n_only = o->n_only, .jobs = o->jobs, .out = stdout};
+    struct sl_check c = {
+        .only = o->only, .n_only = o->n_only, .jobs = o->jobs, .out = stdout};
     enum sl_code rc = sl_check_run(&c, o->path, err);
     if (rc != SL_OK)
         return rc;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* commands.h - the verbs of starling-sim, one file each. They print to stdout, and return the code
- * that the program ends with; err has the one line to print when it is not SL_OK. Thread: main. */
+/* commands.h - the verbs of starling-sim, one file each. They print to stdout, and return
+ * the code that the program ends with; err has the one line to print when it is not
+ * SL_OK. Thread: main. */
 #ifndef SL_SIM_COMMANDS_H
 #define SL_SIM_COMMANDS_H
 

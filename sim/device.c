@@ -18,7 +18,8 @@ enum sl_code sl_sim_law_of(const char *name, const char *what, enum sl_sim_law *
             *ret = (enum sl_sim_law)i;
             return SL_OK;
         }
-    return sl_err_set(err, SL_E_INPUT, "%s: \"%s\" (constant, lognormal or trace)", what, name);
+    return sl_err_set(err, SL_E_INPUT, "%s: \"%s\" (constant, lognormal or trace)", what,
+                      name);
 }
 
 double sl_sim_lognormal(const struct sl_rng_id *id, double sigma)
@@ -34,7 +35,8 @@ enum sl_code sl_device_model_init(struct sl_device_model *d, const struct sl_pla
     *d = (struct sl_device_model){.seed = plan->run.seed,
                                   .samples_per_s = plan->sim.world.samples_per_s,
                                   .sigma = plan->sim.world.device_sigma};
-    enum sl_code rc = sl_sim_law_of(plan->sim.world.device, "sim.world.device", &d->law, err);
+    enum sl_code rc =
+        sl_sim_law_of(plan->sim.world.device, "sim.world.device", &d->law, err);
     if (rc == SL_OK && d->law == SL_LAW_TRACE)
         rc = sl_trace_load(plan->sim.world.device_trace, 1, &d->trace, err);
     return rc;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* device.h - how fast a virtual client computes and how well it is connected. A client's figures are
- * a pure function of (plan, client): constant; lognormal around the plan's figures, drawn from the
- * client's own stream; or row (client mod rows) of a measured trace. Thread: any, once made. */
+/* device.h - how fast a virtual client computes and how well it is connected. A client's
+ * figures are a pure function of (plan, client): constant; lognormal around the plan's
+ * figures, drawn from the client's own stream; or row (client mod rows) of a measured
+ * trace. Thread: any, once made. */
 #ifndef SL_SIM_DEVICE_H
 #define SL_SIM_DEVICE_H
 

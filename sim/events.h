@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* events.h - what is going to happen: a queue ordered by (virtual time, order of asking), so that
- * equal times never depend on anything but the order in which they were asked for.
- * Owns: its heap. Thread: one. */
+/* events.h - what is going to happen: a queue ordered by (virtual time, order of asking),
+ * so that equal times never depend on anything but the order in which they were asked
+ * for. Owns: its heap. Thread: one. */
 #ifndef SL_SIM_EVENTS_H
 #define SL_SIM_EVENTS_H
 
@@ -11,10 +11,10 @@
 
 struct sl_sim_event {
     uint64_t at_us, seq;
-    uint32_t kind;    /* the world's enum */
+    uint32_t kind; /* the world's enum */
     uint32_t client;
-    uint64_t token;   /* what the kind says */
-    uint8_t *bytes;   /* owned by the event; NULL = none */
+    uint64_t token; /* what the kind says */
+    uint8_t *bytes; /* owned by the event; NULL = none */
     uint32_t n_bytes;
 };
 
@@ -26,7 +26,8 @@ struct sl_events {
 
 void sl_events_deinit(struct sl_events *q); /* frees events' bytes too */
 
-/* Takes over e->bytes (also on failure, when they are freed); sets seq. false without memory. */
+/* Takes over e->bytes (also on failure, when they are freed); sets seq. false without
+ * memory. */
 bool sl_events_push(struct sl_events *q, const struct sl_sim_event *e);
 
 /* The next one; its bytes belong to the caller. false when the queue is empty. */

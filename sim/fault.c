@@ -13,8 +13,8 @@ static int by_round(const void *a, const void *b)
     return (x->steps > y->steps) - (x->steps < y->steps);
 }
 
-/* Steps of a round before its kill: a round of n clients takes about 10 n steps, and the beginning of
- * a round is as likely to be hit as its end. */
+/* Steps of a round before its kill: a round of n clients takes about 10 n steps, and the
+ * beginning of a round is as likely to be hit as its end. */
 static void draw_kills(struct sl_faults *f, const struct sl_plan *plan)
 {
     uint64_t span = 10 * (uint64_t)sl_plan_cohort_size(plan) + 10;
@@ -27,7 +27,8 @@ static void draw_kills(struct sl_faults *f, const struct sl_plan *plan)
     qsort(f->kills, f->n_kills, sizeof(*f->kills), by_round);
 }
 
-enum sl_code sl_faults_init(struct sl_faults *f, const struct sl_plan *plan, struct sl_err *err)
+enum sl_code sl_faults_init(struct sl_faults *f, const struct sl_plan *plan,
+                            struct sl_err *err)
 {
     uint64_t seed = plan->sim.faults.seed != 0 ? plan->sim.faults.seed : plan->run.seed;
     *f = (struct sl_faults){.drop = plan->sim.faults.drop,
@@ -40,8 +41,8 @@ enum sl_code sl_faults_init(struct sl_faults *f, const struct sl_plan *plan, str
                             .power_loss = plan->sim.faults.power_loss,
                             .seed = seed};
     sl_rng_init(&f->rng, &(struct sl_rng_id){.seed = seed, .purpose = SL_RNG_FAULT});
-    f->n_kills =
-        (size_t)plan->sim.faults.coordinator_kills + (size_t)plan->sim.faults.client_kills;
+    f->n_kills = (size_t)plan->sim.faults.coordinator_kills +
+                 (size_t)plan->sim.faults.client_kills;
     f->kills = sl_calloc(f->n_kills + 1, sizeof(*f->kills));
     if (f->kills == NULL)
         return sl_err_set(err, SL_E_NOMEM, "%zu kills", f->n_kills);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fault.h - what goes wrong, drawn from one seed: messages lost, late, twice or out of order,
- * connections cut, coordinator and clients killed. Draws follow the order of events, which the seed
- * fixes too, so a failing run can be repeated from its seed. Thread: one. */
+/* fault.h - what goes wrong, drawn from one seed: messages lost, late, twice or out of
+ * order, connections cut, coordinator and clients killed. Draws follow the order of
+ * events, which the seed fixes too, so a failing run can be repeated from its seed.
+ * Thread: one. */
 #ifndef SL_SIM_FAULT_H
 #define SL_SIM_FAULT_H
 
@@ -36,7 +37,8 @@ struct sl_faults {
 };
 
 /* rounds: of the run; kills are spread over them. */
-enum sl_code sl_faults_init(struct sl_faults *f, const struct sl_plan *plan, struct sl_err *err);
+enum sl_code sl_faults_init(struct sl_faults *f, const struct sl_plan *plan,
+                            struct sl_err *err);
 void sl_faults_deinit(struct sl_faults *f); /* NULL and {0} allowed */
 
 struct sl_message_fault sl_faults_message(struct sl_faults *f, uint64_t rtt_us);

@@ -9,8 +9,8 @@
 
 #include "common/mem.h"
 
-/* Beyond the deadlines: what is on its way when a round ends, and the rounding of a journal that
- * is written once a second. */
+/* Beyond the deadlines: what is on its way when a round ends, and the rounding of a
+ * journal that is written once a second. */
 #define SLACK_US 20000000u
 
 struct round_seen {
@@ -35,10 +35,10 @@ struct sl_invariants {
     size_t n_rounds, cap_rounds;
     struct ack *acks; /* of rounds not committed yet */
     size_t n_acks, cap_acks;
-    size_t ended;               /* run_end lines */
+    size_t ended; /* run_end lines */
     bool running;
-    uint64_t run, next_round;   /* the round that is waited for */
-    uint64_t since_us;          /* when it could begin */
+    uint64_t run, next_round; /* the round that is waited for */
+    uint64_t since_us;        /* when it could begin */
     uint64_t down_us, down_since_us;
     bool down;
     bool check_commit, check_all;
@@ -67,7 +67,8 @@ static const struct sl_plan *plan_of(const struct sl_invariants *v, uint64_t run
     return run >= 1 && run <= v->n_plans ? &v->plans[run - 1] : NULL;
 }
 
-static struct round_seen *round_of(const struct sl_invariants *v, uint64_t run, uint32_t round)
+static struct round_seen *round_of(const struct sl_invariants *v, uint64_t run,
+                                   uint32_t round)
 {
     for (size_t i = v->n_rounds; i-- > 0;)
         if (v->rounds[i].run == run && v->rounds[i].round == round)
@@ -75,14 +76,16 @@ static struct round_seen *round_of(const struct sl_invariants *v, uint64_t run, 
     return NULL;
 }
 
-/* --- what is reported ---------------------------------------------------------------------------- */
+/* --- what is reported
+ * ---------------------------------------------------------------------------- */
 
 static void round_line(struct sl_invariants *v, uint64_t run, const json_t *line)
 {
     uint32_t round = (uint32_t)json_integer_value(json_object_get(line, "round"));
     if (run != v->run || round != v->next_round)
-        violated(v, "run %" PRIu64 " round %" PRIu32 " reported, round %" PRIu64 " awaited", run,
-                 round, v->next_round);
+        violated(v,
+                 "run %" PRIu64 " round %" PRIu32 " reported, round %" PRIu64 " awaited",
+                 run, round, v->next_round);
     if (v->n_rounds == v->cap_rounds) {
         size_t cap = v->cap_rounds == 0 ? 16 : 2 * v->cap_rounds;
         struct round_seen *more = realloc(v->rounds, cap * sizeof(*more));
@@ -93,8 +96,10 @@ static void round_line(struct sl_invariants *v, uint64_t run, const json_t *line
         v->rounds = more;
         v->cap_rounds = cap;
     }
-    v->rounds[v->n_rounds++] = (struct round_seen){
-        .run = run, .round = round, .line = json_dumps(line, JSON_COMPACT | JSON_SORT_KEYS)};
+    v->rounds[v->n_rounds++] =
+        (struct round_seen){.run = run,
+                            .round = round,
+                            .line = json_dumps(line, JSON_COMPACT | JSON_SORT_KEYS)};
     v->next_round = (uint64_t)round + 1;
     v->since_us = sl_world_now_us(v->w);
     v->down_us = 0;
@@ -158,7 +163,8 @@ static void on_coordinator(void *ctx, bool alive, bool power_loss)
     v->check_all = v->check_all || alive;
 }
 
-/* --- what the store says --------------------------------------------------------------------------- */
+/* --- what the store says
+ * --------------------------------------------------------------------------- */
 
 static bool included(const struct sl_invariants *v, uint64_t run, uint32_t round,
                      uint32_t client, bool *ret_known)
@@ -200,8 +206,9 @@ static void check_commit(struct sl_invariants *v)
     uint32_t completed = (uint32_t)json_integer_value(json_object_get(line, "completed"));
     json_decref(line);
     if (completed != r->n_members)
-        violated(v, "round %" PRIu32 " reports %" PRIu32 " updates, the journal has %" PRIu32,
-                 r->round, completed, r->n_members);
+        violated(
+            v, "round %" PRIu32 " reports %" PRIu32 " updates, the journal has %" PRIu32,
+            r->round, completed, r->n_members);
     bool over = plan_of(v, r->run)->selection.over_select > 1;
     size_t kept = 0;
     for (size_t i = 0; i < v->n_acks; i++) {
@@ -213,8 +220,9 @@ static void check_commit(struct sl_invariants *v)
         }
         in = included(v, a.run, a.round, a.client, &known);
         if (!in && !over && !a.shaken)
-            violated(v, "update of client %" PRIu32 " was acknowledged in round %" PRIu32
-                        ", but is not in its sum",
+            violated(v,
+                     "update of client %" PRIu32 " was acknowledged in round %" PRIu32
+                     ", but is not in its sum",
                      a.client, a.round);
     }
     v->n_acks = kept;
@@ -239,7 +247,8 @@ static enum sl_code check_line(void *ctx, const char *json)
         if (round != c->next++)
             violated(c->v, "journal has round %" PRIu32 " out of order", round);
         else if (seen != NULL && (again == NULL || strcmp(seen->line, again) != 0))
-            violated(c->v, "the report of committed round %" PRIu32 " has changed", round);
+            violated(c->v, "the report of committed round %" PRIu32 " has changed",
+                     round);
         free(again);
     }
     json_decref(line);
@@ -262,12 +271,14 @@ static void check_all(struct sl_invariants *v)
         uint32_t *now = members_of(v, r->run, r->round, &n);
         if (now == NULL || n != r->n_members ||
             (n > 0 && memcmp(now, r->members, n * sizeof(*now)) != 0))
-            violated(v, "the members of committed round %" PRIu32 " have changed", r->round);
+            violated(v, "the members of committed round %" PRIu32 " have changed",
+                     r->round);
         free(now);
     }
 }
 
-/* --- after each step ----------------------------------------------------------------------------------- */
+/* --- after each step
+ * ----------------------------------------------------------------------------------- */
 
 static void check_wait(struct sl_invariants *v)
 {
@@ -287,7 +298,8 @@ static void check_holdings(struct sl_invariants *v)
     struct sl_world_holdings h = sl_world_holdings(v->w);
     size_t n = 0;
     for (size_t i = 0; i < v->n_plans; i++)
-        n = v->plans[i].data.partition.clients > n ? v->plans[i].data.partition.clients : n;
+        n = v->plans[i].data.partition.clients > n ? v->plans[i].data.partition.clients
+                                                   : n;
     if (h.requests > 5 * n || h.regions > 2 * n || h.blobs > 2 * n)
         violated(v, "%zu requests, %zu updates and %zu blobs are held for %zu clients",
                  h.requests, h.regions, h.blobs, n);
@@ -305,7 +317,9 @@ static void on_stepped(void *ctx, const struct sl_world *w)
     check_holdings(v);
 }
 
-/* --- life --------------------------------------------------------------------------------------------- */
+/* --- life
+ * ---------------------------------------------------------------------------------------------
+ */
 
 enum sl_code sl_invariants_new(const struct sl_plan *plans, size_t n_plans,
                                struct sl_invariants **ret, struct sl_err *err)

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* invariants.h - what must hold in every run whatever goes wrong, checked after each step of a world:
- *   - rounds are committed once, in order, and a committed round never changes: its report line, its
- *     model digest and its members are the same after every restart;
+/* invariants.h - what must hold in every run whatever goes wrong, checked after each step
+ * of a world:
+ *   - rounds are committed once, in order, and a committed round never changes: its
+ * report line, its model digest and its members are the same after every restart;
  *   - no update is counted twice: a round's members are distinct and as many as it says;
- *   - every acknowledged update of a client is in its round's sum (unless over-selection closed it
- *     first, or a power cut took both the acknowledgement's record and the update);
- *   - no wait beyond the deadline: a round ends within its attempts' deadlines plus the time that the
- *     coordinator was down;
- *   - nothing piles up: requests, kept updates and held blobs stay bounded by the clients.
- * Owns: what it remembers. Thread: one. */
+ *   - every acknowledged update of a client is in its round's sum (unless over-selection
+ * closed it first, or a power cut took both the acknowledgement's record and the update);
+ *   - no wait beyond the deadline: a round ends within its attempts' deadlines plus the
+ * time that the coordinator was down;
+ *   - nothing piles up: requests, kept updates and held blobs stay bounded by the
+ * clients. Owns: what it remembers. Thread: one. */
 #ifndef SL_SIM_INVARIANTS_H
 #define SL_SIM_INVARIANTS_H
 

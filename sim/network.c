@@ -12,7 +12,8 @@ enum sl_code sl_network_model_init(struct sl_network_model *n, const struct sl_p
                                    .down_mbit = plan->sim.world.down_mbit,
                                    .rtt_ms = plan->sim.world.rtt_ms,
                                    .sigma = plan->sim.world.network_sigma};
-    enum sl_code rc = sl_sim_law_of(plan->sim.world.network, "sim.world.network", &n->law, err);
+    enum sl_code rc =
+        sl_sim_law_of(plan->sim.world.network, "sim.world.network", &n->law, err);
     if (rc == SL_OK && n->law == SL_LAW_TRACE)
         rc = sl_trace_load(plan->sim.world.network_trace, 3, &n->trace, err);
     return rc;
@@ -40,7 +41,8 @@ struct sl_link sl_network_link(const struct sl_network_model *n, uint32_t client
         down = row[1];
         rtt = row[2];
     } else if (n->law == SL_LAW_LOGNORMAL) {
-        struct sl_rng_id id = {.seed = n->seed, .purpose = SL_RNG_NETWORK, .client = client};
+        struct sl_rng_id id = {
+            .seed = n->seed, .purpose = SL_RNG_NETWORK, .client = client};
         double f = sl_sim_lognormal(&id, n->sigma);
         id.tensor = 1;
         up *= f;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* network.h - links between clients and coordinator: bandwidth up and down and round-trip time of
- * a client, a pure function of (plan, client) by the same laws as devices (sim/device.h).
- * Thread: any, once made. */
+/* network.h - links between clients and coordinator: bandwidth up and down and round-trip
+ * time of a client, a pure function of (plan, client) by the same laws as devices
+ * (sim/device.h). Thread: any, once made. */
 #ifndef SL_SIM_NETWORK_H
 #define SL_SIM_NETWORK_H
 
@@ -31,8 +31,9 @@ void sl_network_model_deinit(struct sl_network_model *n); /* NULL and {0} allowe
 
 struct sl_link sl_network_link(const struct sl_network_model *n, uint32_t client);
 
-/* When a message of n bytes, handed to a link direction at now_us, has arrived. Messages of a
- * direction follow one another: *free_us is when the direction is free again, and is moved on. */
+/* When a message of n bytes, handed to a link direction at now_us, has arrived. Messages
+ * of a direction follow one another: *free_us is when the direction is free again, and is
+ * moved on. */
 uint64_t sl_link_arrival_us(const struct sl_link *l, bool up, uint64_t now_us, size_t n,
                             uint64_t *free_us);
 

@@ -10,7 +10,8 @@
 const char sl_sim_help[] =
     "usage: starling-sim run PLAN [options]        a federated run with virtual clients\n"
     "       starling-sim partition PLAN [options]  who owns which samples\n"
-    "       starling-sim check DIR [options]       conformance cases through the product's code\n"
+    "       starling-sim check DIR [options]       conformance cases through the "
+    "product's code\n"
     "\n"
     "run and partition:\n"
     "  --set KEY.PATH=VALUE  change a key of the plan (repeatable)\n"
@@ -29,7 +30,8 @@ const char sl_sim_help[] =
     "\n"
     "  --help, --version\n"
     "\n"
-    "exit status: 0 done, 1 the run or a case failed, 2 usage, plan or input file, 70 a bug\n";
+    "exit status: 0 done, 1 the run or a case failed, 2 usage, plan or input file, 70 a "
+    "bug\n";
 
 enum takes { TAKES_NOTHING, TAKES_VALUE };
 enum option {
@@ -76,24 +78,21 @@ static const struct {
     unsigned bit; /* 0 = not in this version */
     const char *what;
 } verbs[] = {
-    {"run", RUN, "PLAN"},
-    {"partition", PARTITION, "PLAN"},
-    {"check", CHECK, "DIR"},
-    {"train-policy", 0, NULL},
-    {"attack", 0, NULL},
-    {"experiment", 0, NULL},
+    {"run", RUN, "PLAN"},    {"partition", PARTITION, "PLAN"},
+    {"check", CHECK, "DIR"}, {"train-policy", 0, NULL},
+    {"attack", 0, NULL},     {"experiment", 0, NULL},
     {"memory", 0, NULL},
 };
 
-static enum sl_code parse_u64(const char *option, const char *text, uint64_t lo, uint64_t hi,
-                              uint64_t *ret, struct sl_err *err)
+static enum sl_code parse_u64(const char *option, const char *text, uint64_t lo,
+                              uint64_t hi, uint64_t *ret, struct sl_err *err)
 {
     char *end;
     errno = 0;
     unsigned long long v = strtoull(text, &end, 10);
     if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || v < lo || v > hi)
-        return sl_err_set(err, SL_E_USAGE, "%s %.40s: not a number from %llu to %llu", option,
-                          text, (unsigned long long)lo, (unsigned long long)hi);
+        return sl_err_set(err, SL_E_USAGE, "%s %.40s: not a number from %llu to %llu",
+                          option, text, (unsigned long long)lo, (unsigned long long)hi);
     *ret = v;
     return SL_OK;
 }
@@ -181,12 +180,14 @@ static enum sl_code parse_option(struct sl_sim_options *o, int argc, char **argv
     return sl_err_set(err, SL_E_USAGE, "unknown option %.60s (see --help)", word);
 }
 
-static enum sl_code check_verb(const struct sl_sim_options *o, unsigned used, struct sl_err *err)
+static enum sl_code check_verb(const struct sl_sim_options *o, unsigned used,
+                               struct sl_err *err)
 {
     if (o->help || o->version)
         return SL_OK;
     if (o->verb == NULL)
-        return sl_err_set(err, SL_E_USAGE, "no verb (run, partition or check; see --help)");
+        return sl_err_set(err, SL_E_USAGE,
+                          "no verb (run, partition or check; see --help)");
     for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
         if (strcmp(verbs[i].name, o->verb) != 0)
             continue;
@@ -197,8 +198,8 @@ static enum sl_code check_verb(const struct sl_sim_options *o, unsigned used, st
         if (o->path == NULL)
             return sl_err_set(err, SL_E_USAGE, "%s wants a %s", o->verb, verbs[i].what);
         if ((used & verbs[i].bit) == 0)
-            return sl_err_set(err, SL_E_USAGE, "an option that %s does not take (see --help)",
-                              o->verb);
+            return sl_err_set(err, SL_E_USAGE,
+                              "an option that %s does not take (see --help)", o->verb);
         return SL_OK;
     }
     return sl_err_set(err, SL_E_USAGE, "unknown verb \"%.40s\" (run, partition or check)",

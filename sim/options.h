@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* options.h - the command line of starling-sim, read and checked. Strings are borrowed from argv.
- * Thread: main only. */
+/* options.h - the command line of starling-sim, read and checked. Strings are borrowed
+ * from argv. Thread: main only. */
 #ifndef SL_SIM_OPTIONS_H
 #define SL_SIM_OPTIONS_H
 
@@ -25,8 +25,8 @@ struct sl_sim_options {
     char seed_text[48]; /* "run.seed=N" of --seed; the last override */
 };
 
-/* SL_E_USAGE with one line for an unknown verb or option, a missing or superfluous word, a bad
- * number. */
+/* SL_E_USAGE with one line for an unknown verb or option, a missing or superfluous word,
+ * a bad number. */
 enum sl_code sl_sim_options_parse(int argc, char **argv, struct sl_sim_options *ret,
                                   struct sl_err *err);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* progress.h - what a run shows while it goes on and at its end: on a terminal one line, redrawn; else
- * one line a round. Owns: the accuracies seen. Thread: main only. */
+/* progress.h - what a run shows while it goes on and at its end: on a terminal one line,
+ * redrawn; else one line a round. Owns: the accuracies seen. Thread: main only. */
 #ifndef SL_SIM_PROGRESS_H
 #define SL_SIM_PROGRESS_H
 
@@ -12,7 +12,7 @@
 
 struct sl_progress {
     FILE *out;
-    bool live;  /* out is a terminal */
+    bool live; /* out is a terminal */
     bool quiet;
     uint32_t rounds;
     double started_s; /* monotonic */

@@ -20,7 +20,8 @@ void sl_trace_deinit(struct sl_trace *t)
     *t = (struct sl_trace){0};
 }
 
-/* Numbers of one line (closed by a zero byte) into ret; false when they are not exactly n. */
+/* Numbers of one line (closed by a zero byte) into ret; false when they are not exactly
+ * n. */
 static bool parse_row(const char *line, size_t n, double *ret)
 {
     for (size_t i = 0; i < n; i++) {
@@ -49,8 +50,8 @@ static char *trim(char *line)
     return line;
 }
 
-static enum sl_code add_row(struct sl_trace *t, size_t *cap, const char *line, const char *where,
-                            size_t number, struct sl_err *err)
+static enum sl_code add_row(struct sl_trace *t, size_t *cap, const char *line,
+                            const char *where, size_t number, struct sl_err *err)
 {
     if (t->n_rows == *cap) {
         size_t more = *cap == 0 ? 64 : 2 * *cap;
@@ -62,14 +63,14 @@ static enum sl_code add_row(struct sl_trace *t, size_t *cap, const char *line, c
     }
     if (!parse_row(line, t->n_columns, t->value + t->n_rows * t->n_columns))
         return sl_err_set(err, SL_E_INPUT,
-                          "%s:%zu: not a row of %zu numbers above 0 separated by commas", where,
-                          number, t->n_columns);
+                          "%s:%zu: not a row of %zu numbers above 0 separated by commas",
+                          where, number, t->n_columns);
     t->n_rows++;
     return SL_OK;
 }
 
-enum sl_code sl_trace_parse(const char *where, const char *text, size_t n, size_t n_columns,
-                            struct sl_trace *ret, struct sl_err *err)
+enum sl_code sl_trace_parse(const char *where, const char *text, size_t n,
+                            size_t n_columns, struct sl_trace *ret, struct sl_err *err)
 {
     struct sl_trace t = {.n_columns = n_columns};
     size_t cap = 0, number = 0;
@@ -80,8 +81,9 @@ enum sl_code sl_trace_parse(const char *where, const char *text, size_t n, size_
         char buf[LINE_MAX_BYTES];
         number++;
         if (len >= sizeof(buf) || memchr(text + at, '\0', len) != NULL) {
-            rc = sl_err_set(err, SL_E_INPUT, "%s:%zu: line of more than %zu bytes, or a zero byte",
-                            where, number, sizeof(buf) - 1);
+            rc = sl_err_set(err, SL_E_INPUT,
+                            "%s:%zu: line of more than %zu bytes, or a zero byte", where,
+                            number, sizeof(buf) - 1);
             break;
         }
         memcpy(buf, text + at, len);

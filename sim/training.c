@@ -36,7 +36,8 @@ static enum sl_code make_model(struct sl_training *t, struct sl_err *err)
         return rc;
     struct sl_shape shape = {.n_dims = 3,
                              .dim = {t->set.channels, t->set.height, t->set.width}};
-    return sl_model_new(&t->spec, &shape, t->set.n_classes, SL_LOSS_SOFTMAX_CE, &t->model, err);
+    return sl_model_new(&t->spec, &shape, t->set.n_classes, SL_LOSS_SOFTMAX_CE, &t->model,
+                        err);
 }
 
 static enum sl_code make_partition(struct sl_training *t, struct sl_err *err)
@@ -145,15 +146,16 @@ static int64_t steps_of(const struct sl_training *t, uint32_t client)
     return steps == NULL ? -1 : (int64_t)steps[0];
 }
 
-/* How many of n samples train; the others are held out (rounded as sl_holdout_split does). */
+/* How many of n samples train; the others are held out (rounded as sl_holdout_split
+ * does). */
 static size_t n_training(const struct sl_training *t, uint32_t client, uint32_t *scratch)
 {
     size_t n, n_train;
     const uint32_t *own = sl_partition_client(&t->part, client, &n);
     if (t->plan->evaluation.holdout <= 0)
         return n;
-    sl_holdout_split(own, n, t->plan->evaluation.holdout, t->plan->run.seed, client, scratch,
-                     &n_train);
+    sl_holdout_split(own, n, t->plan->evaluation.holdout, t->plan->run.seed, client,
+                     scratch, &n_train);
     return n_train;
 }
 
@@ -174,13 +176,15 @@ uint64_t sl_training_samples(const struct sl_training *t, uint32_t client, bool 
     return total + (uint64_t)steps * (batch == 0 || batch > own ? own : batch);
 }
 
-static enum sl_code ready_bench(struct sl_training *t, struct bench *b, struct sl_err *err)
+static enum sl_code ready_bench(struct sl_training *t, struct bench *b,
+                                struct sl_err *err)
 {
     if (b->split == NULL)
         b->split = sl_calloc(t->largest, sizeof(*b->split));
     if (b->split == NULL)
         return sl_err_set(err, SL_E_NOMEM, "worker's bench");
-    return b->bench != NULL ? SL_OK : sl_local_bench_new(t->plan, t->model, &b->bench, err);
+    return b->bench != NULL ? SL_OK
+                            : sl_local_bench_new(t->plan, t->model, &b->bench, err);
 }
 
 static struct sl_local_data data_of(const struct sl_training *t, uint32_t client,
@@ -199,8 +203,8 @@ static struct sl_local_data data_of(const struct sl_training *t, uint32_t client
 }
 
 static enum sl_code train(struct sl_training *t, struct bench *b,
-                          const struct sl_training_task *task, const struct sl_local_data *data,
-                          struct sl_training_result *r)
+                          const struct sl_training_task *task,
+                          const struct sl_local_data *data, struct sl_training_result *r)
 {
     struct sl_local_order order = {.plan = t->plan,
                                    .client = task->client,
@@ -209,8 +213,8 @@ static enum sl_code train(struct sl_training *t, struct bench *b,
                                    .evaluate = task->evaluate};
     const uint8_t *update;
     size_t n;
-    enum sl_code rc =
-        sl_local_train(b->bench, &order, data, task->start, &r->meta, &update, &n, &r->err);
+    enum sl_code rc = sl_local_train(b->bench, &order, data, task->start, &r->meta,
+                                     &update, &n, &r->err);
     if (rc != SL_OK)
         return rc;
     sl_xxh3_128(update, n, &r->blob.id);
@@ -218,8 +222,8 @@ static enum sl_code train(struct sl_training *t, struct bench *b,
     return sl_vfile_write(task->file, task->region, update, n, &r->err);
 }
 
-void sl_training_do(struct sl_training *t, unsigned worker, const struct sl_training_task *task,
-                    struct sl_training_result *ret)
+void sl_training_do(struct sl_training *t, unsigned worker,
+                    const struct sl_training_task *task, struct sl_training_result *ret)
 {
     struct bench *b = &t->bench[worker];
     *ret = (struct sl_training_result){0};
@@ -227,7 +231,7 @@ void sl_training_do(struct sl_training *t, unsigned worker, const struct sl_trai
     if (ret->rc != SL_OK)
         return;
     struct sl_local_data data = data_of(t, task->client, b->split);
-    ret->rc = task->train
-                  ? train(t, b, task, &data, ret)
-                  : sl_local_evaluate(b->bench, &data, task->start, &ret->eval, &ret->err);
+    ret->rc = task->train ? train(t, b, task, &data, ret)
+                          : sl_local_evaluate(b->bench, &data, task->start, &ret->eval,
+                                              &ret->err);
 }

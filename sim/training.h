@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* training.h - what all virtual clients of a plan share: plan, model, training set, partition; and one
- * bench a worker thread, so that memory is O(workers x model). What a client does with a task is
- * client/local's code. Owns: all of it. Thread: made and freed on the loop thread; sl_training_do
- * runs on worker `w`, and touches that worker's bench only. */
+/* training.h - what all virtual clients of a plan share: plan, model, training set,
+ * partition; and one bench a worker thread, so that memory is O(workers x model). What a
+ * client does with a task is client/local's code. Owns: all of it. Thread: made and freed
+ * on the loop thread; sl_training_do runs on worker `w`, and touches that worker's bench
+ * only. */
 #ifndef SL_SIM_TRAINING_H
 #define SL_SIM_TRAINING_H
 
@@ -30,8 +31,8 @@ const struct sl_model *sl_training_model(const struct sl_training *t);
 const struct sl_partition *sl_training_partition(const struct sl_training *t);
 const struct sl_dataset *sl_training_set(const struct sl_training *t);
 
-/* Samples that a task of this client goes through, counted once per use: what its device needs time
- * for. */
+/* Samples that a task of this client goes through, counted once per use: what its device
+ * needs time for. */
 uint64_t sl_training_samples(const struct sl_training *t, uint32_t client, bool train,
                              bool evaluate);
 
@@ -52,7 +53,7 @@ struct sl_training_result {
     struct sl_eval_counts eval;
 };
 
-void sl_training_do(struct sl_training *t, unsigned worker, const struct sl_training_task *task,
-                    struct sl_training_result *ret);
+void sl_training_do(struct sl_training *t, unsigned worker,
+                    const struct sl_training_task *task, struct sl_training_result *ret);
 
 #endif

@@ -63,8 +63,8 @@ void sl_vfile_give(struct sl_vfile *f, uint32_t region)
         f->free_regions[f->n_free++] = region;
 }
 
-enum sl_code sl_vfile_write(const struct sl_vfile *f, uint32_t region, const uint8_t *data,
-                            size_t n, struct sl_err *err)
+enum sl_code sl_vfile_write(const struct sl_vfile *f, uint32_t region,
+                            const uint8_t *data, size_t n, struct sl_err *err)
 {
     return sl_spool_write(&f->file, region, 0, data, n, err);
 }
@@ -74,7 +74,8 @@ size_t sl_vfile_used(const struct sl_vfile *f)
     return f->file.n_slots - f->n_free;
 }
 
-/* --- a client's store --------------------------------------------------------------------------- */
+/* --- a client's store
+ * --------------------------------------------------------------------------- */
 
 static struct sl_vstore *self(struct sl_client_store *s)
 {
@@ -106,8 +107,9 @@ void sl_vstore_clear(struct sl_vstore *s)
     s->region = SL_VFILE_NONE;
 }
 
-static enum sl_code update_write(struct sl_client_store *base, const struct sl_kept_update *u,
-                                 const uint8_t *data, size_t n, struct sl_err *err)
+static enum sl_code update_write(struct sl_client_store *base,
+                                 const struct sl_kept_update *u, const uint8_t *data,
+                                 size_t n, struct sl_err *err)
 {
     struct sl_vstore *s = self(base);
     uint32_t region;
@@ -132,8 +134,8 @@ static enum sl_code update_load(struct sl_client_store *base, bool *ret_present,
     return SL_OK;
 }
 
-static enum sl_code update_read(struct sl_client_store *base, uint64_t offset, uint8_t *ret,
-                                size_t n, struct sl_err *err)
+static enum sl_code update_read(struct sl_client_store *base, uint64_t offset,
+                                uint8_t *ret, size_t n, struct sl_err *err)
 {
     const struct sl_vstore *s = self(base);
     if (s->kept == NULL || offset > s->kept->blob.size || n > s->kept->blob.size - offset)

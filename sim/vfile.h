@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* vfile.h - what virtual clients keep: regions of equal size in one unlinked temporary file, and the
- * client store (client/client_store.h) on top of it. Memory stays the same however many clients keep
- * an update. Thread: loop thread, except sl_vfile_write, which a worker may call for the region it
- * was handed. */
+/* vfile.h - what virtual clients keep: regions of equal size in one unlinked temporary
+ * file, and the client store (client/client_store.h) on top of it. Memory stays the same
+ * however many clients keep an update. Thread: loop thread, except sl_vfile_write, which
+ * a worker may call for the region it was handed. */
 #ifndef SL_SIM_VFILE_H
 #define SL_SIM_VFILE_H
 
@@ -27,12 +27,13 @@ void sl_vfile_deinit(struct sl_vfile *f);
 
 enum sl_code sl_vfile_take(struct sl_vfile *f, uint32_t *ret_region, struct sl_err *err);
 void sl_vfile_give(struct sl_vfile *f, uint32_t region); /* SL_VFILE_NONE allowed */
-enum sl_code sl_vfile_write(const struct sl_vfile *f, uint32_t region, const uint8_t *data,
-                            size_t n, struct sl_err *err);
+enum sl_code sl_vfile_write(const struct sl_vfile *f, uint32_t region,
+                            const uint8_t *data, size_t n, struct sl_err *err);
 /* Regions taken and not given back. */
 size_t sl_vfile_used(const struct sl_vfile *f);
 
-/* One virtual client's store. Begins with its ops; lives in the world's table of clients. */
+/* One virtual client's store. Begins with its ops; lives in the world's table of clients.
+ */
 struct sl_vstore {
     struct sl_client_store base;
     struct sl_vfile *file;       /* borrowed */
@@ -41,8 +42,8 @@ struct sl_vstore {
 };
 
 void sl_vstore_init(struct sl_vstore *s, struct sl_vfile *f);
-/* Keeps the update that was written to `region` before, in place of what was kept. Takes the region
- * over, also on failure. */
+/* Keeps the update that was written to `region` before, in place of what was kept. Takes
+ * the region over, also on failure. */
 enum sl_code sl_vstore_install(struct sl_vstore *s, const struct sl_kept_update *u,
                                uint32_t region, struct sl_err *err);
 /* Forgets what is kept (a power cut, or the end). */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* workers.h - threads that train for virtual clients. Jobs start in the order in which they were
- * handed over; whoever needs a result waits for that job. Which thread does a job, and when, never
- * shows in a result. Owns: its threads. Borrows: jobs, until they are done. */
+/* workers.h - threads that train for virtual clients. Jobs start in the order in which
+ * they were handed over; whoever needs a result waits for that job. Which thread does a
+ * job, and when, never shows in a result. Owns: its threads. Borrows: jobs, until they
+ * are done. */
 #ifndef SL_SIM_WORKERS_H
 #define SL_SIM_WORKERS_H
 
@@ -10,7 +11,8 @@
 #include "common/error.h"
 
 struct sl_worker_job {
-    void (*run)(struct sl_worker_job *job, unsigned worker); /* worker: 0..n-1, one job at a time */
+    void (*run)(struct sl_worker_job *job,
+                unsigned worker); /* worker: 0..n-1, one job at a time */
     struct sl_worker_job *next;
     bool done; /* guarded by the workers' lock */
 };

@@ -20,13 +20,17 @@ void world_fail(struct sl_world *w, enum sl_code rc, const char *what)
 void world_push(struct sl_world *w, enum event_kind kind, uint64_t at_us, uint32_t client,
                 uint64_t token, uint32_t flight)
 {
-    struct sl_sim_event e = {
-        .at_us = at_us, .kind = kind, .client = client, .token = token, .n_bytes = flight};
+    struct sl_sim_event e = {.at_us = at_us,
+                             .kind = kind,
+                             .client = client,
+                             .token = token,
+                             .n_bytes = flight};
     if (!sl_events_push(&w->events, &e))
         world_fail(w, SL_E_NOMEM, "event");
 }
 
-/* --- what the coordinator asks of its surroundings ------------------------------------------- */
+/* --- what the coordinator asks of its surroundings
+ * ------------------------------------------- */
 
 static void env_reply(void *ctx, sl_request_id id, const struct sl_msg *m)
 {
@@ -37,8 +41,8 @@ static void env_wake_at(void *ctx, uint64_t at_ms)
 {
     struct sl_world *w = ctx;
     uint64_t at_us = at_ms * 1000;
-    world_push(w, EV_COORDINATOR_TIME, at_us > w->now_us ? at_us : w->now_us, NONE, ++w->alarm,
-               0);
+    world_push(w, EV_COORDINATOR_TIME, at_us > w->now_us ? at_us : w->now_us, NONE,
+               ++w->alarm, 0);
 }
 
 static void note_round(struct sl_world *w, uint64_t run, const json_t *line)
@@ -60,7 +64,8 @@ static void env_report(void *ctx, uint64_t run, json_t *line)
         w->round = 0;
     if (event != NULL && strcmp(event, "run_end") == 0) {
         const char *reason = json_string_value(json_object_get(line, "reason"));
-        snprintf(w->end_reason, sizeof(w->end_reason), "%s", reason == NULL ? "" : reason);
+        snprintf(w->end_reason, sizeof(w->end_reason), "%s",
+                 reason == NULL ? "" : reason);
     }
     if (w->opt.hooks.report != NULL)
         w->opt.hooks.report(w->opt.hooks.ctx, run, line);
@@ -78,8 +83,8 @@ static uint64_t env_wire_bytes(void *ctx)
     return ((const struct sl_world *)ctx)->stats.wire_bytes;
 }
 
-/* The coordinator's jobs take no virtual time: they run when they are handed over, and their
- * completion is the next event of this instant. */
+/* The coordinator's jobs take no virtual time: they run when they are handed over, and
+ * their completion is the next event of this instant. */
 static void submit(void *self, struct sl_job *job)
 {
     struct sl_world *w = self;
@@ -107,7 +112,9 @@ static enum sl_code start_coordinator(struct sl_world *w, struct sl_err *err)
     return sl_coordinator_new(&env, world_now_ms(w), &w->core, err);
 }
 
-/* --- kills -------------------------------------------------------------------------------------- */
+/* --- kills
+ * --------------------------------------------------------------------------------------
+ */
 
 static void kill_coordinator(struct sl_world *w)
 {
@@ -142,7 +149,9 @@ static void restart_coordinator(struct sl_world *w)
                             w->now_us + sl_faults_between(&w->faults, 0, RECONNECT_US));
 }
 
-/* --- steps ---------------------------------------------------------------------------------------- */
+/* --- steps
+ * ----------------------------------------------------------------------------------------
+ */
 
 static void dispatch(struct sl_world *w, const struct sl_sim_event *e)
 {
@@ -179,7 +188,8 @@ static void after_step(struct sl_world *w)
     const struct sl_layout *layout;
     if (w->round_done && w->core != NULL && w->opt.hooks.committed != NULL) {
         const float *values = sl_coordinator_model(w->core, &layout);
-        w->opt.hooks.committed(w->opt.hooks.ctx, w->round_run, w->round_number, layout, values);
+        w->opt.hooks.committed(w->opt.hooks.ctx, w->round_run, w->round_number, layout,
+                               values);
     }
     w->round_done = false;
     const struct sl_kill *kill = sl_faults_step(&w->faults, w->round);
@@ -212,7 +222,8 @@ enum sl_code sl_world_run(struct sl_world *w, uint64_t max_steps, struct sl_err 
     while (!all_ended(w, &failed)) {
         struct sl_sim_event e;
         if (max_steps != 0 && w->stats.steps >= max_steps)
-            return sl_err_set(err, SL_E_BUG, "no end after %" PRIu64 " steps, in round %" PRIu32,
+            return sl_err_set(err, SL_E_BUG,
+                              "no end after %" PRIu64 " steps, in round %" PRIu32,
                               w->stats.steps, w->round);
         if (!sl_events_pop(&w->events, &e))
             return sl_err_set(err, SL_E_BUG, "nothing left to happen in round %" PRIu32,
@@ -231,7 +242,9 @@ enum sl_code sl_world_run(struct sl_world *w, uint64_t max_steps, struct sl_err 
     return SL_OK;
 }
 
-/* --- life ------------------------------------------------------------------------------------------- */
+/* --- life
+ * -------------------------------------------------------------------------------------------
+ */
 
 static unsigned cores(void)
 {
@@ -302,7 +315,8 @@ static enum sl_code build(struct sl_world *w, struct sl_err *err)
     if (rc == SL_OK)
         rc = enrol_clients(w, err);
     for (size_t i = 0; i < w->opt.n_plans && rc == SL_OK; i++)
-        rc = sl_coordinator_submit(w->core, world_now_ms(w), &w->opt.plans[i], &w->runs[i], err);
+        rc = sl_coordinator_submit(w->core, world_now_ms(w), &w->opt.plans[i],
+                                   &w->runs[i], err);
     if (rc == SL_OK)
         rc = clients_init(w, err);
     return rc;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Clients as the world has them: an index into a table until they are given something to do. A task
- * starts on a worker thread at once and ends, for the client, when its device would have
- * finished; the update lies in a region of the shared file and becomes the client's only then, so
- * that a kill in between leaves nothing. */
+/* Clients as the world has them: an index into a table until they are given something to
+ * do. A task starts on a worker thread at once and ends, for the client, when its device
+ * would have finished; the update lies in a region of the shared file and becomes the
+ * client's only then, so that a kill in between leaves nothing. */
 #include "sim/world_internal.h"
 
 #include <inttypes.h>
@@ -14,7 +14,8 @@
 
 #define START_SPREAD_US 1000000u /* clients come up within this time */
 
-/* --- what a client asks of its surroundings --------------------------------------------------- */
+/* --- what a client asks of its surroundings
+ * --------------------------------------------------- */
 
 static void env_send(void *ctx, uint64_t id, const struct sl_msg *m)
 {
@@ -25,11 +26,12 @@ static void env_wake_at(void *ctx, uint64_t at_ms)
 {
     struct vclient *v = ctx;
     uint64_t at_us = at_ms * 1000;
-    world_push(v->w, EV_CLIENT_TIME, at_us > v->w->now_us ? at_us : v->w->now_us, v->index,
-               ++v->alarm, 0);
+    world_push(v->w, EV_CLIENT_TIME, at_us > v->w->now_us ? at_us : v->w->now_us,
+               v->index, ++v->alarm, 0);
 }
 
-static enum sl_code env_blob_begin(void *ctx, const struct sl_blob_ref *ref, struct sl_err *err)
+static enum sl_code env_blob_begin(void *ctx, const struct sl_blob_ref *ref,
+                                   struct sl_err *err)
 {
     struct vclient *v = ctx;
     if (v->n_held == 2)
@@ -40,8 +42,9 @@ static enum sl_code env_blob_begin(void *ctx, const struct sl_blob_ref *ref, str
     return rc;
 }
 
-static enum sl_code env_blob_write(void *ctx, const struct sl_blob_ref *ref, uint64_t offset,
-                                   const uint8_t *data, size_t n, struct sl_err *err)
+static enum sl_code env_blob_write(void *ctx, const struct sl_blob_ref *ref,
+                                   uint64_t offset, const uint8_t *data, size_t n,
+                                   struct sl_err *err)
 {
     struct vclient *v = ctx;
     return sl_blob_cache_write(&v->w->blobs, ref, offset, data, n, err);
@@ -65,7 +68,9 @@ static void env_blob_release(void *ctx, const struct sl_blob_ref *ref)
         }
 }
 
-/* --- work ------------------------------------------------------------------------------------------ */
+/* --- work
+ * ------------------------------------------------------------------------------------------
+ */
 
 static void run_work(struct sl_worker_job *job, unsigned worker)
 {
@@ -93,7 +98,8 @@ static enum sl_code prepare_work(struct vclient *v, const struct sl_client_job *
                        .boot = v->boot,
                        .training = training_of(w, job->order.run_id)};
     if (k->training == NULL)
-        return sl_err_set(err, SL_E_BUG, "a task of unknown run %" PRIu64, job->order.run_id);
+        return sl_err_set(err, SL_E_BUG, "a task of unknown run %" PRIu64,
+                          job->order.run_id);
     k->task = (struct sl_training_task){.client = job->index,
                                         .round = job->order.round,
                                         .train = job->order.kind == SL_TASK_TRAIN,
@@ -124,10 +130,10 @@ static void env_work(void *ctx, const struct sl_client_job *job)
     }
     v->work = k;
     sl_workers_submit(w->workers, &k->job);
-    uint64_t n = sl_training_samples(k->training, k->task.client, k->task.train,
-                                     k->task.evaluate);
-    world_push(w, EV_TRAINED, w->now_us + sl_device_train_us(&w->devices, v->index, n), v->index,
-               v->boot, 0);
+    uint64_t n =
+        sl_training_samples(k->training, k->task.client, k->task.train, k->task.evaluate);
+    world_push(w, EV_TRAINED, w->now_us + sl_device_train_us(&w->devices, v->index, n),
+               v->index, v->boot, 0);
 }
 
 /* Waits for the worker and gives back what the task held, apart from its region. */
@@ -145,8 +151,8 @@ static void show_update(struct sl_world *w, const struct work *k)
     size_t n = (size_t)k->result.blob.size;
     float *values = malloc(n);
     struct sl_err err = {.msg = "update"};
-    if (values == NULL || sl_spool_read(&w->file.file, k->task.region, 0, (uint8_t *)values, n,
-                                        &err) != SL_OK)
+    if (values == NULL || sl_spool_read(&w->file.file, k->task.region, 0,
+                                        (uint8_t *)values, n, &err) != SL_OK)
         world_fail(w, SL_E_IO, err.msg);
     else
         w->opt.hooks.updated(w->opt.hooks.ctx, k->order.run_id, k->order.round, k->client,
@@ -180,7 +186,9 @@ static void trained(struct vclient *v, uint32_t boot)
     sl_client_done(v->core, world_now_ms(v->w), &r);
 }
 
-/* --- life -------------------------------------------------------------------------------------------- */
+/* --- life
+ * --------------------------------------------------------------------------------------------
+ */
 
 static void start(struct vclient *v)
 {
@@ -303,8 +311,9 @@ void clients_kill(struct sl_world *w)
     v->alarm++;
     v->epoch = 0;
     v->connecting = v->away = false;
-    world_push(w, EV_CLIENT_START, w->now_us + sl_faults_between(&w->faults, 200000, 5000000),
-               v->index, 0, 0);
+    world_push(w, EV_CLIENT_START,
+               w->now_us + sl_faults_between(&w->faults, 200000, 5000000), v->index, 0,
+               0);
 }
 
 enum sl_code clients_init(struct sl_world *w, struct sl_err *err)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* world_internal.h - the world's insides, shared by world.c (life, coordinator, kills), world_link.c
- * (requests and replies on their way) and world_clients.c (clients and their training). */
+/* world_internal.h - the world's insides, shared by world.c (life, coordinator, kills),
+ * world_link.c (requests and replies on their way) and world_clients.c (clients and their
+ * training). */
 #ifndef SL_SIM_WORLD_INTERNAL_H
 #define SL_SIM_WORLD_INTERNAL_H
 
@@ -17,7 +18,8 @@
 #include "sim/world.h"
 
 #define NONE UINT32_MAX
-#define RESEND_US 12000000u   /* REQ sends a request again after this long without a reply */
+#define RESEND_US                                                                        \
+    12000000u /* REQ sends a request again after this long without a reply */
 #define RECONNECT_US 1000000u /* a session is renewed within this time */
 
 enum event_kind {
@@ -31,14 +33,14 @@ enum event_kind {
     EV_TRAINED,          /* client: its device has finished */
     EV_COORDINATOR_TIME, /* token: generation of its alarm */
     EV_COORDINATOR_START,
-    EV_JOB_DONE,         /* token: the coordinator's job */
+    EV_JOB_DONE, /* token: the coordinator's job */
 };
 
 /* A request from its first sending to the arrival of its reply. */
 struct request {
-    uint64_t id;     /* the client's */
-    uint8_t *bytes;  /* as packed, for sending again */
-    uint8_t *reply;  /* as packed; NULL = none yet */
+    uint64_t id;    /* the client's */
+    uint8_t *bytes; /* as packed, for sending again */
+    uint8_t *reply; /* as packed; NULL = none yet */
     uint32_t n_bytes, n_reply;
     uint32_t client;
     uint32_t generation; /* of this table entry */
@@ -64,11 +66,11 @@ struct vclient {
     struct sl_world *w;
     struct sl_client *core; /* NULL while it is down */
     struct sl_vstore store;
-    struct work *work;      /* NULL = none */
+    struct work *work; /* NULL = none */
     uint64_t up_free_us, down_free_us;
     uint32_t index, boot;
-    uint32_t epoch;         /* start of the coordinator that its session belongs to; 0 = none */
-    uint32_t alarm;         /* generation */
+    uint32_t epoch; /* start of the coordinator that its session belongs to; 0 = none */
+    uint32_t alarm; /* generation */
     uint32_t first_request; /* list */
     struct sl_blob_ref held[2];
     uint8_t n_held;
@@ -92,19 +94,19 @@ struct sl_world {
     struct sl_store *store;
     struct sl_coordinator *core; /* NULL while it is down */
     struct sl_executor executor;
-    uint32_t epoch;              /* starts of the coordinator */
+    uint32_t epoch; /* starts of the coordinator */
     uint32_t alarm;
     struct vclient *clients;
     uint32_t n_clients;
     struct request *requests;
     uint32_t n_requests, cap_requests, free_request;
     size_t used_requests;
-    uint32_t round;              /* the first that is not committed */
-    bool round_done;             /* a round was reported in this step */
+    uint32_t round;  /* the first that is not committed */
+    bool round_done; /* a round was reported in this step */
     uint64_t round_run;
     uint32_t round_number;
     struct sl_world_stats stats;
-    struct sl_err failure;       /* first thing that went wrong inside a callback */
+    struct sl_err failure;           /* first thing that went wrong inside a callback */
     char end_reason[SL_WIRE_REASON]; /* of the last run_end line */
 };
 

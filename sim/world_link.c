@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A request lives in a table from its sending to the arrival of its reply. The link may lose, delay,
- * repeat or reorder what it carries, or be cut, which loses all that is on its way; a lost message
- * is made good by sending the request again, as REQ does. The coordinator's session layer answers
- * a repeated request that changes something from its reply cache and executes a read again;
- * here `reply` of the table is that cache. */
+/* A request lives in a table from its sending to the arrival of its reply. The link may
+ * lose, delay, repeat or reorder what it carries, or be cut, which loses all that is on
+ * its way; a lost message is made good by sending the request again, as REQ does. The
+ * coordinator's session layer answers a repeated request that changes something from its
+ * reply cache and executes a read again; here `reply` of the table is that cache. */
 #include "sim/world_internal.h"
 
 #include <stdlib.h>
@@ -83,7 +83,8 @@ static uint8_t *pack(struct sl_world *w, const struct sl_msg *m, uint32_t *ret_n
     return buf;
 }
 
-/* --- on the way ------------------------------------------------------------------------------- */
+/* --- on the way
+ * ------------------------------------------------------------------------------- */
 
 /* The connection is cut: what is on its way is lost and sent again over the next one. */
 static void cut(struct vclient *v)
@@ -147,7 +148,8 @@ void link_send(struct vclient *v, uint64_t id, const struct sl_msg *m)
     transmit(w, r, true);
 }
 
-/* --- at the coordinator ----------------------------------------------------------------------- */
+/* --- at the coordinator
+ * ----------------------------------------------------------------------- */
 
 static bool is_read(const struct request *r)
 {
@@ -175,7 +177,8 @@ static void arrive_up(struct sl_world *w, struct request *r)
     if (v->away)
         return;
     if (w->core == NULL) {
-        world_push(w, EV_RESEND, w->now_us + RESEND_US, r->client, token_of(w, r), r->flight);
+        world_push(w, EV_RESEND, w->now_us + RESEND_US, r->client, token_of(w, r),
+                   r->flight);
         return;
     }
     if (v->epoch != w->epoch) { /* answered by "no session" */
@@ -216,13 +219,14 @@ void link_reply(struct sl_world *w, uint64_t token, const struct sl_msg *m)
         struct sl_msg put;
         struct sl_err err;
         if (sl_wire_unpack(r->bytes, r->n_bytes, SL_TO_COORDINATOR, &put, &err) == SL_OK)
-            w->opt.hooks.accepted(w->opt.hooks.ctx, put.put_chunk.run_id, put.put_chunk.round,
-                                  r->client);
+            w->opt.hooks.accepted(w->opt.hooks.ctx, put.put_chunk.run_id,
+                                  put.put_chunk.round, r->client);
     }
     transmit(w, r, false);
 }
 
-/* --- at the client -------------------------------------------------------------------------------- */
+/* --- at the client
+ * -------------------------------------------------------------------------------- */
 
 static void arrive_down(struct sl_world *w, struct request *r)
 {
@@ -263,7 +267,9 @@ void link_event(struct sl_world *w, const struct sl_sim_event *e)
     }
 }
 
-/* --- endings ---------------------------------------------------------------------------------------- */
+/* --- endings
+ * ----------------------------------------------------------------------------------------
+ */
 
 void link_forget_client(struct vclient *v)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How long a world takes to start with 10,000 registered virtual clients, what they add in memory, and
- * how many steps a second it makes. bench_world [CLIENTS] */
+/* How long a world takes to start with 10,000 registered virtual clients, what they add
+ * in memory, and how many steps a second it makes. bench_world [CLIENTS] */
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -16,7 +16,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct sl_trace t;
     struct sl_err err;
     size_t columns = 1 + data[0] % 4;
-    if (sl_trace_parse("trace", (const char *)data + 1, size - 1, columns, &t, &err) != SL_OK)
+    if (sl_trace_parse("trace", (const char *)data + 1, size - 1, columns, &t, &err) !=
+        SL_OK)
         return 0;
     if (t.n_rows == 0 || t.n_columns != columns)
         abort();

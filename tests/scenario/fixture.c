@@ -27,23 +27,26 @@ struct sl_plan plan_of(const char *text)
 
 struct sl_plan small_plan(void)
 {
-    return plan_of("run: {name: small, seed: 1, rounds: 3, eval_every: 0, max_retries: 2}\n"
-                   "data:\n"
-                   "  dataset: synthetic\n"
-                   "  path: \"channels=1,height=6,width=6,classes=3,train=120,test=30\"\n"
-                   "  partition: {kind: iid, clients: 8}\n"
-                   "model: {layers: [flatten, {dense: 3}]}\n"
-                   "train: {epochs: 1, batch_size: 8, lr: 0.1}\n"
-                   "selection: {clients_per_round: 4, deadline_s: 60, quorum: 1.0}\n");
+    return plan_of(
+        "run: {name: small, seed: 1, rounds: 3, eval_every: 0, max_retries: 2}\n"
+        "data:\n"
+        "  dataset: synthetic\n"
+        "  path: \"channels=1,height=6,width=6,classes=3,train=120,test=30\"\n"
+        "  partition: {kind: iid, clients: 8}\n"
+        "model: {layers: [flatten, {dense: 3}]}\n"
+        "train: {epochs: 1, batch_size: 8, lr: 0.1}\n"
+        "selection: {clients_per_round: 4, deadline_s: 60, quorum: 1.0}\n");
 }
 
 static void see_round(struct outcome *o, const json_t *line)
 {
     if (o->n_rounds >= ROUNDS_SEEN)
         return;
-    o->selected[o->n_rounds] = (uint32_t)json_integer_value(json_object_get(line, "selected"));
+    o->selected[o->n_rounds] =
+        (uint32_t)json_integer_value(json_object_get(line, "selected"));
     if (json_is_array(json_object_get(line, "selected")))
-        o->selected[o->n_rounds] = (uint32_t)json_array_size(json_object_get(line, "selected"));
+        o->selected[o->n_rounds] =
+            (uint32_t)json_array_size(json_object_get(line, "selected"));
     o->completed[o->n_rounds] =
         (uint32_t)json_integer_value(json_object_get(line, "completed"));
     o->latency_s[o->n_rounds] = json_number_value(json_object_get(line, "latency_s"));
@@ -59,7 +62,8 @@ static void on_report(void *ctx, uint64_t run, json_t *line)
     if (event != NULL && strcmp(event, "run_end") == 0) {
         const char *digest = json_string_value(json_object_get(line, "model_digest"));
         const json_t *accuracy = json_object_get(line, "accuracy");
-        snprintf(s->out->digest, sizeof(s->out->digest), "%s", digest == NULL ? "" : digest);
+        snprintf(s->out->digest, sizeof(s->out->digest), "%s",
+                 digest == NULL ? "" : digest);
         s->out->accuracy = json_is_number(accuracy) ? json_number_value(accuracy) : -1;
         s->out->n_runs++;
     }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fixture.h - one run of a world with its invariants watched: plan in, what came out back. */
+/* fixture.h - one run of a world with its invariants watched: plan in, what came out
+ * back. */
 #ifndef SL_TESTS_SCENARIO_FIXTURE_H
 #define SL_TESTS_SCENARIO_FIXTURE_H
 
@@ -15,21 +16,23 @@
 struct outcome {
     enum sl_code rc;
     struct sl_err err;
-    char digest[SL_DIGEST_HEX];      /* of the last run_end */
-    uint32_t n_rounds, n_runs;       /* lines seen */
+    char digest[SL_DIGEST_HEX]; /* of the last run_end */
+    uint32_t n_rounds, n_runs;  /* lines seen */
     uint32_t selected[ROUNDS_SEEN], completed[ROUNDS_SEEN];
     double latency_s[ROUNDS_SEEN];
-    double accuracy;                 /* of the last run_end; -1 = null */
+    double accuracy; /* of the last run_end; -1 = null */
     struct sl_world_stats stats;
     struct sl_world_holdings holdings;
 };
 
-/* A small federation on synthetic data that learns in milliseconds: 8 clients, 4 a round, 3 rounds. */
+/* A small federation on synthetic data that learns in milliseconds: 8 clients, 4 a round,
+ * 3 rounds. */
 struct sl_plan small_plan(void);
 /* Any plan from text; a bad one fails the test. */
 struct sl_plan plan_of(const char *text);
 
-/* Runs the plans to the end. rc is the world's, or SL_E_BUG when an invariant did not hold. */
+/* Runs the plans to the end. rc is the world's, or SL_E_BUG when an invariant did not
+ * hold. */
 struct outcome run_plans(const struct sl_plan *plans, size_t n, unsigned jobs);
 struct outcome run_plan(const struct sl_plan *plan, unsigned jobs);
 

@@ -17,14 +17,15 @@ static void assert_ok(const struct outcome *o)
 /* A3's shape (20 clients, 5 a round, lenet, everybody must report) on little data. */
 static struct sl_plan lenet_plan(void)
 {
-    return plan_of("run: {name: equal, seed: 3, rounds: 3, eval_every: 1}\n"
-                   "data:\n"
-                   "  dataset: synthetic\n"
-                   "  path: \"train=400,test=50\"\n"
-                   "  partition: {kind: dirichlet, alpha: 0.5, clients: 20, min_size: 5}\n"
-                   "model: {name: lenet}\n"
-                   "train: {epochs: 1, batch_size: 8, lr: 0.05}\n"
-                   "selection: {clients_per_round: 5, deadline_s: 600, quorum: 1.0}\n");
+    return plan_of(
+        "run: {name: equal, seed: 3, rounds: 3, eval_every: 1}\n"
+        "data:\n"
+        "  dataset: synthetic\n"
+        "  path: \"train=400,test=50\"\n"
+        "  partition: {kind: dirichlet, alpha: 0.5, clients: 20, min_size: 5}\n"
+        "model: {name: lenet}\n"
+        "train: {epochs: 1, batch_size: 8, lr: 0.05}\n"
+        "selection: {clients_per_round: 5, deadline_s: 600, quorum: 1.0}\n");
 }
 
 static void worker_threads_change_nothing(void **state)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How rounds end: all in, at the deadline with a quorum, at the n-th update, or not at all. */
+/* How rounds end: all in, at the deadline with a quorum, at the n-th update, or not at
+ * all. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>

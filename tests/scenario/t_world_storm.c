@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Many short runs, each with its own storm: what goes wrong, how often, and the rules of its rounds
- * are drawn from the run's number. The invariants are watched after every step. Two processes take
- * the even and the odd numbers. t_world_storm [FIRST [COUNT]]; a failing number is printed and can
- * be run again alone. */
+/* Many short runs, each with its own storm: what goes wrong, how often, and the rules of
+ * its rounds are drawn from the run's number. The invariants are watched after every
+ * step. Two processes take the even and the odd numbers. t_world_storm [FIRST [COUNT]]; a
+ * failing number is printed and can be run again alone. */
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -76,8 +76,8 @@ static int run_half(uint64_t first, uint64_t end, uint64_t stride)
         if (++done == SETTLED)
             settled = now;
         if (done > SETTLED && now > settled + GROWTH_BYTES) {
-            printf("storm %llu: memory grew from %zu to %zu bytes\n", (unsigned long long)n,
-                   settled, now);
+            printf("storm %llu: memory grew from %zu to %zu bytes\n",
+                   (unsigned long long)n, settled, now);
             return failed + 1;
         }
     }
@@ -100,6 +100,7 @@ int main(int argc, char **argv)
     int status = 0;
     if (child > 0 && (waitpid(child, &status, 0) != child || status != 0))
         failed++;
-    printf("%llu storms, %s\n", (unsigned long long)count, failed == 0 ? "all held" : "FAILED");
+    printf("%llu storms, %s\n", (unsigned long long)count,
+           failed == 0 ? "all held" : "FAILED");
     return failed == 0 ? 0 : 1;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The simulator's parts that need no federation: queue, traces, links, devices, faults, regions,
- * workers, shared blobs. */
+/* The simulator's parts that need no federation: queue, traces, links, devices, faults,
+ * regions, workers, shared blobs. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -40,7 +40,8 @@ static void events_come_by_time_and_then_in_order_of_asking(void **state)
     struct sl_events q = {0};
     for (uint64_t i = 0; i < 1000; i++)
         assert_true(sl_events_push(
-            &q, &(struct sl_sim_event){.at_us = sl_splitmix64_at(3, i) % 50, .token = i}));
+            &q,
+            &(struct sl_sim_event){.at_us = sl_splitmix64_at(3, i) % 50, .token = i}));
     struct sl_sim_event last = {0}, e;
     for (size_t i = 0; i < 1000; i++) {
         assert_true(sl_events_pop(&q, &e));
@@ -64,17 +65,20 @@ static void a_trace_skips_heading_comments_and_blanks(void **state)
 
 static void a_bad_trace_names_its_line(void **state)
 {
-    static const char *const bad[] = {"",        "1,2",     "1,2,3,4", "1,2,x",
-                                      "1,2,-3",  "1,2,nan", "1,2,0",   "1;2;3",
-                                      "1,2,inf", "1,2,3\nhello,1,2"};
+    static const char *const bad[] = {
+        "",        "1,2",   "1,2,3,4", "1,2,x",   "1,2,-3",
+        "1,2,nan", "1,2,0", "1;2;3",   "1,2,inf", "1,2,3\nhello,1,2"};
     struct sl_trace t;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-        assert_int_equal(sl_trace_parse("t", bad[i], strlen(bad[i]), 3, &t, &err), SL_E_INPUT);
-    assert_string_equal(err.msg, "t:2: not a row of 3 numbers above 0 separated by commas");
+        assert_int_equal(sl_trace_parse("t", bad[i], strlen(bad[i]), 3, &t, &err),
+                         SL_E_INPUT);
+    assert_string_equal(err.msg,
+                        "t:2: not a row of 3 numbers above 0 separated by commas");
     assert_int_equal(sl_trace_parse("t", "1\0,2", 4, 1, &t, &err), SL_E_INPUT);
     char longer[400];
     memset(longer, '1', sizeof(longer));
-    assert_int_equal(sl_trace_parse("t", longer, sizeof(longer), 1, &t, &err), SL_E_INPUT);
+    assert_int_equal(sl_trace_parse("t", longer, sizeof(longer), 1, &t, &err),
+                     SL_E_INPUT);
     assert_int_equal(sl_trace_load("/no/such/file", 1, &t, &err), SL_E_NOTFOUND);
 }
 
@@ -108,8 +112,10 @@ static void messages_of_a_direction_follow_one_another(void **state)
     struct sl_link l = sl_network_link(&n, 0);
     uint64_t free_us = 0;
     /* 8 Mbit/s are one byte a microsecond; half a round trip is 10 ms */
-    assert_int_equal(sl_link_arrival_us(&l, true, 100, 1000, &free_us), 100 + 1000 + 10000);
-    assert_int_equal(sl_link_arrival_us(&l, true, 200, 500, &free_us), 100 + 1500 + 10000);
+    assert_int_equal(sl_link_arrival_us(&l, true, 100, 1000, &free_us),
+                     100 + 1000 + 10000);
+    assert_int_equal(sl_link_arrival_us(&l, true, 200, 500, &free_us),
+                     100 + 1500 + 10000);
     assert_int_equal(sl_link_arrival_us(&l, true, 9000, 500, &free_us), 9500 + 10000);
     free_us = 0;
     assert_int_equal(sl_link_arrival_us(&l, false, 0, 1000, &free_us), 100 + 10000);
@@ -128,8 +134,10 @@ static void faults_are_a_function_of_the_seed(void **state)
     assert_int_equal(sl_faults_init(&b, &p, &err), SL_OK);
     size_t drops = 0;
     for (int i = 0; i < 1000; i++) {
-        struct sl_message_fault x = sl_faults_message(&a, 1000), y = sl_faults_message(&b, 1000);
-        assert_true(x.drop == y.drop && x.late_us == y.late_us && x.duplicate == y.duplicate);
+        struct sl_message_fault x = sl_faults_message(&a, 1000),
+                                y = sl_faults_message(&b, 1000);
+        assert_true(x.drop == y.drop && x.late_us == y.late_us &&
+                    x.duplicate == y.duplicate);
         drops += x.drop;
     }
     assert_in_range(drops, 230, 370);
@@ -248,7 +256,8 @@ static void blobs_are_shared_and_checked(void **state)
     assert_int_equal(sl_blob_cache_begin(&c, &ref, &err), SL_OK);
     assert_int_equal(c.n, 1);
     assert_int_equal(
-        sl_blob_cache_write(&c, &ref, SL_CHUNK_BYTES, data + SL_CHUNK_BYTES, 100, &err), SL_OK);
+        sl_blob_cache_write(&c, &ref, SL_CHUNK_BYTES, data + SL_CHUNK_BYTES, 100, &err),
+        SL_OK);
     assert_int_equal(
         sl_blob_cache_write(&c, &ref, SL_CHUNK_BYTES, data + SL_CHUNK_BYTES, 101, &err),
         SL_E_PROTO);
@@ -269,7 +278,7 @@ static void blobs_are_shared_and_checked(void **state)
 
 static enum sl_code parse(struct sl_sim_options *o, int n, const char *const *words)
 {
-    char *argv[8] = {(char *)(uintptr_t)"starling-sim"};
+    char *argv[8] = {(char *)(uintptr_t) "starling-sim"};
     for (int i = 0; i < n; i++)
         argv[i + 1] = (char *)(uintptr_t)words[i];
     return sl_sim_options_parse(n + 1, argv, o, &err);
@@ -278,8 +287,8 @@ static enum sl_code parse(struct sl_sim_options *o, int n, const char *const *wo
 static void the_command_line_is_read(void **state)
 {
     struct sl_sim_options o;
-    const char *const words[] = {"run", "--set", "run.rounds=3", "p.yaml", "--jobs=2",
-                                 "--seed", "18446744073709551615"};
+    const char *const words[] = {"run",      "--set",  "run.rounds=3",        "p.yaml",
+                                 "--jobs=2", "--seed", "18446744073709551615"};
     assert_int_equal(parse(&o, 7, words), SL_OK);
     assert_string_equal(o.path, "p.yaml");
     assert_int_equal(o.jobs, 2);

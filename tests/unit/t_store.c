@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One set of promises, held by both stores. `kill` does to each what kill -9 does: the SQLite
- * store's folder is copied while it is open, and the copy is opened; the store in memory is told. */
+/* One set of promises, held by both stores. `kill` does to each what kill -9 does: the
+ * SQLite store's folder is copied while it is open, and the copy is opened; the store in
+ * memory is told. */
 #include "server/store.h"
 
 #include <fcntl.h>
@@ -97,7 +98,8 @@ static void kill_store(struct fix *f)
 #define OK(call) assert_code(f, SL_OK, (call), #call)
 #define FAILS(code, call) assert_code(f, (code), (call), #call)
 
-static void assert_code(struct fix *f, enum sl_code want, enum sl_code got, const char *call)
+static void assert_code(struct fix *f, enum sl_code want, enum sl_code got,
+                        const char *call)
 {
     if (got != want)
         fail_msg("%s: %s (%s), %s wanted", call, sl_code_text(got), f->err.msg,
@@ -105,9 +107,11 @@ static void assert_code(struct fix *f, enum sl_code want, enum sl_code got, cons
     f->err.msg[0] = '\0';
 }
 
-/* --- rows for tests --------------------------------------------------------------------------- */
+/* --- rows for tests
+ * --------------------------------------------------------------------------- */
 
-static struct sl_client_row client(uint8_t key, uint32_t index, enum sl_client_state state)
+static struct sl_client_row client(uint8_t key, uint32_t index,
+                                   enum sl_client_state state)
 {
     struct sl_client_row c = {.index = index, .state = state};
     memset(c.key, key, sizeof(c.key));
@@ -136,7 +140,8 @@ static struct sl_member_row member(uint32_t index, uint32_t order, uint32_t slot
 static uint64_t add_run(struct fix *f)
 {
     uint64_t id = 0;
-    struct sl_run_row r = {.state = SL_RUN_QUEUED, .plan_text = "plan\0text", .plan_bytes = 9};
+    struct sl_run_row r = {
+        .state = SL_RUN_QUEUED, .plan_text = "plan\0text", .plan_bytes = 9};
     OK(f->s->ops->put_run(f->s, &r, &id, &f->err));
     return id;
 }
@@ -171,7 +176,8 @@ static void commit(struct fix *f, uint64_t run, uint32_t round, const uint32_t *
     OK(f->s->ops->round_commit(f->s, run, &c, &f->err));
 }
 
-/* --- promises ----------------------------------------------------------------------------------- */
+/* --- promises
+ * ----------------------------------------------------------------------------------- */
 
 struct seen {
     size_t n;
@@ -214,7 +220,8 @@ static enum sl_code stop_at_once(void *ctx, const struct sl_client_row *c)
 static void clients_come_back_in_order_of_index(void **state)
 {
     struct fix *f = *state;
-    struct sl_client_row a = client(1, 7, SL_CLIENT_ENROLLED), b = client(2, 3, SL_CLIENT_PENDING);
+    struct sl_client_row a = client(1, 7, SL_CLIENT_ENROLLED),
+                         b = client(2, 3, SL_CLIENT_PENDING);
     OK(f->s->ops->put_client(f->s, &a, &f->err));
     OK(f->s->ops->put_client(f->s, &b, &f->err));
     a.state = SL_CLIENT_REVOKED;
@@ -232,7 +239,8 @@ static void clients_come_back_in_order_of_index(void **state)
 static void an_index_belongs_to_one_enrolled_client(void **state)
 {
     struct fix *f = *state;
-    struct sl_client_row a = client(1, 4, SL_CLIENT_ENROLLED), b = client(2, 4, SL_CLIENT_ENROLLED);
+    struct sl_client_row a = client(1, 4, SL_CLIENT_ENROLLED),
+                         b = client(2, 4, SL_CLIENT_ENROLLED);
     OK(f->s->ops->put_client(f->s, &a, &f->err));
     FAILS(SL_E_EXISTS, f->s->ops->put_client(f->s, &b, &f->err));
     a.state = SL_CLIENT_REVOKED;
@@ -247,7 +255,8 @@ static void an_index_belongs_to_one_enrolled_client(void **state)
 static void a_loop_over_rows_stops_when_told(void **state)
 {
     struct fix *f = *state;
-    struct sl_client_row a = client(1, 0, SL_CLIENT_ENROLLED), b = client(2, 1, SL_CLIENT_ENROLLED);
+    struct sl_client_row a = client(1, 0, SL_CLIENT_ENROLLED),
+                         b = client(2, 1, SL_CLIENT_ENROLLED);
     OK(f->s->ops->put_client(f->s, &a, &f->err));
     OK(f->s->ops->put_client(f->s, &b, &f->err));
     int calls = 0;
@@ -260,7 +269,8 @@ static void a_join_token_enrols_once(void **state)
 {
     struct fix *f = *state;
     struct sl_token_row t = {.id = {1, 2}, .psk = {9}, .index = -1}, got;
-    struct sl_client_row a = client(1, 0, SL_CLIENT_ENROLLED), b = client(2, 1, SL_CLIENT_ENROLLED);
+    struct sl_client_row a = client(1, 0, SL_CLIENT_ENROLLED),
+                         b = client(2, 1, SL_CLIENT_ENROLLED);
     FAILS(SL_E_NOTFOUND, f->s->ops->find_token(f->s, t.id, &got, &f->err));
     FAILS(SL_E_REFUSED, f->s->ops->enrol(f->s, t.id, &a, &f->err));
     OK(f->s->ops->put_token(f->s, &t, &f->err));
@@ -280,7 +290,8 @@ static void a_token_is_kept_when_enrolment_fails(void **state)
 {
     struct fix *f = *state;
     struct sl_token_row t = {.id = {3}, .index = 0}, got;
-    struct sl_client_row a = client(1, 0, SL_CLIENT_ENROLLED), b = client(2, 0, SL_CLIENT_ENROLLED);
+    struct sl_client_row a = client(1, 0, SL_CLIENT_ENROLLED),
+                         b = client(2, 0, SL_CLIENT_ENROLLED);
     OK(f->s->ops->put_client(f->s, &a, &f->err));
     OK(f->s->ops->put_token(f->s, &t, &f->err));
     FAILS(SL_E_EXISTS, f->s->ops->enrol(f->s, t.id, &b, &f->err));
@@ -462,7 +473,8 @@ static void the_last_two_checkpoints_are_kept(void **state)
         if (round == 0)
             OK(f->s->ops->checkpoint_read(f->s, first, &f->layout, values, &f->err));
     }
-    FAILS(SL_E_NOTFOUND, f->s->ops->checkpoint_read(f->s, first, &f->layout, values, &f->err));
+    FAILS(SL_E_NOTFOUND,
+          f->s->ops->checkpoint_read(f->s, first, &f->layout, values, &f->err));
     OK(f->s->ops->checkpoint_read(f->s, other, &f->layout, values, &f->err));
 }
 
@@ -512,10 +524,12 @@ static void the_spool_keeps_its_bytes_over_a_kill(void **state)
     OK(f->s->ops->spool_drop(f->s, &f->err));
     FAILS(SL_E_RANGE, f->s->ops->spool_read(f->s, 2, 992, in, 8, &f->err));
     OK(f->s->ops->spool_drop(f->s, &f->err));
-    FAILS(SL_E_LIMIT, f->s->ops->spool_open(f->s, 1, UINT32_MAX, UINT64_MAX / 2, &f->err));
+    FAILS(SL_E_LIMIT,
+          f->s->ops->spool_open(f->s, 1, UINT32_MAX, UINT64_MAX / 2, &f->err));
 }
 
-/* --- the store in memory only ----------------------------------------------------------------------- */
+/* --- the store in memory only
+ * ----------------------------------------------------------------------- */
 
 static void a_power_cut_keeps_a_prefix_up_to_the_last_sync(void **state)
 {
@@ -586,7 +600,8 @@ static void ten_thousand_clients_are_found_by_key(void **state)
     FAILS(SL_E_RANGE, f->s->ops->put_client(f->s, &other, &f->err));
 }
 
-/* --- the state directory only ------------------------------------------------------------------------ */
+/* --- the state directory only
+ * ------------------------------------------------------------------------ */
 
 static enum sl_code reopen(struct fix *f)
 {
@@ -611,7 +626,8 @@ static void a_corrupt_database_is_refused(void **state)
     add_run(f);
     f->s->ops->close(f->s);
     f->s = NULL;
-    sh("printf 'garbage garbage' | dd of='%s/starling.db' conv=notrunc bs=1 seek=0 2>/dev/null",
+    sh("printf 'garbage garbage' | dd of='%s/starling.db' conv=notrunc bs=1 seek=0 "
+       "2>/dev/null",
        f->dir);
     assert_int_equal(reopen(f), SL_E_STATE);
     assert_non_null(strstr(f->err.msg, f->dir));
@@ -677,11 +693,13 @@ static void a_cut_or_altered_checkpoint_is_refused(void **state)
     char name[64];
     OK(f->s->ops->checkpoint_write(f->s, 1, 0, &f->layout, values, name, &f->err));
     sh("printf x | dd of='%s/%s' conv=notrunc bs=1 seek=70 2>/dev/null", f->dir, name);
-    FAILS(SL_E_STATE, f->s->ops->checkpoint_read(f->s, name, &f->layout, values, &f->err));
+    FAILS(SL_E_STATE,
+          f->s->ops->checkpoint_read(f->s, name, &f->layout, values, &f->err));
     for (int n = 0; n < 124; n += 31) {
         OK(f->s->ops->checkpoint_write(f->s, 1, 0, &f->layout, values, name, &f->err));
         sh("truncate -s %d '%s/%s'", n, f->dir, name);
-        FAILS(SL_E_STATE, f->s->ops->checkpoint_read(f->s, name, &f->layout, values, &f->err));
+        FAILS(SL_E_STATE,
+              f->s->ops->checkpoint_read(f->s, name, &f->layout, values, &f->err));
     }
     FAILS(SL_E_STATE,
           f->s->ops->checkpoint_read(f->s, "../lock", &f->layout, values, &f->err));
@@ -705,7 +723,8 @@ static void a_failed_checkpoint_leaves_nothing(void **state)
     float values[15] = {1};
     snprintf(path, sizeof(path), "%s/run-1-3.slm.tmp", f->dir);
     assert_int_equal(mkdir(path, 0700), 0);
-    FAILS(SL_E_IO, f->s->ops->checkpoint_write(f->s, 1, 3, &f->layout, values, name, &f->err));
+    FAILS(SL_E_IO,
+          f->s->ops->checkpoint_write(f->s, 1, 3, &f->layout, values, name, &f->err));
     assert_string_equal(name, "untouched");
     FAILS(SL_E_NOTFOUND,
           f->s->ops->checkpoint_read(f->s, "run-1-3.slm", &f->layout, values, &f->err));
@@ -714,7 +733,7 @@ static void a_failed_checkpoint_leaves_nothing(void **state)
 #define BOTH(test)                                                                       \
     {#test " (sqlite)", test, setup_sqlite, teardown, NULL},                             \
     {                                                                                    \
-        #test " (memory)", test, setup_memory, teardown, NULL                            \
+#test " (memory)", test, setup_memory, teardown, NULL                            \
     }
 #define SQLITE(test) cmocka_unit_test_setup_teardown(test, setup_sqlite, teardown)
 #define MEMORY(test) cmocka_unit_test_setup_teardown(test, setup_memory, teardown)
