@@ -1,33 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "accel/nn/case_file.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/file.h"
 #include "common/mem.h"
-
-static enum sl_code read_whole(const char *path, struct sl_case_file *f,
-                               struct sl_err *err)
-{
-    FILE *in = fopen(path, "rb");
-    if (in == NULL)
-        return sl_err_errno(err, errno, "%s", path);
-    enum sl_code rc = SL_OK;
-    long size = fseek(in, 0, SEEK_END) == 0 ? ftell(in) : -1;
-    if (size < 0 || fseek(in, 0, SEEK_SET) != 0)
-        rc = sl_err_errno(err, errno, "%s", path);
-    else if ((size_t)size > SL_CASE_FILE_MAX)
-        rc = sl_err_set(err, SL_E_LIMIT, "%s: %ld bytes (at most %zu)", path, size,
-                        SL_CASE_FILE_MAX);
-    else if ((f->bytes = sl_calloc((size_t)size, 1)) == NULL)
-        rc = sl_err_set(err, SL_E_NOMEM, "%s", path);
-    else if ((f->n = fread(f->bytes, 1, (size_t)size, in)) != (size_t)size)
-        rc = sl_err_set(err, SL_E_IO, "%s: short read", path);
-    fclose(in);
-    return rc;
-}
 
 enum sl_code sl_case_file_open(const char *dir, const char *name,
                                struct sl_case_file *ret, struct sl_err *err)
@@ -38,7 +17,7 @@ enum sl_code sl_case_file_open(const char *dir, const char *name,
     if (len < 0 || (size_t)len >= sizeof(path))
         return sl_err_set(err, SL_E_LIMIT, "path of %s longer than %zu", name,
                           sizeof(path));
-    enum sl_code rc = read_whole(path, &f, err);
+    enum sl_code rc = sl_file_read(path, SL_CASE_FILE_MAX, &f.bytes, &f.n, err);
     if (rc == SL_OK)
         rc = sl_npz_open(name, f.bytes, f.n, &f.npz, err);
     if (rc != SL_OK)
