@@ -130,9 +130,9 @@ void sl_pool_free(struct sl_pool *p)
 {
     if (p == NULL)
         return;
+    while (p->pending > 0) /* done may submit more */
+        sl_pool_wait(p);
     join(p);
-    p->wake = NULL;
-    sl_pool_poll(p);
     pthread_mutex_destroy(&p->lock);
     pthread_cond_destroy(&p->work);
     pthread_cond_destroy(&p->over);

@@ -38,8 +38,8 @@ struct sl_pool;
  * from a worker when there is something to poll after there was nothing. */
 enum sl_code sl_pool_new(unsigned n_threads, void (*wake)(void *ctx), void *wake_ctx,
                          struct sl_pool **ret, struct sl_err *err);
-/* Lets the jobs under way end, calls done for every job submitted (not run: never happens, all are
- * run), joins the workers. NULL allowed. */
+/* Runs every job submitted, calls done for each, also for those that a done submits meanwhile; then
+ * joins the workers. NULL allowed. */
 void sl_pool_free(struct sl_pool *p);
 const struct sl_executor *sl_pool_executor(struct sl_pool *p);
 /* Calls done for the jobs that are over, in the order in which they ended; returns how many. */

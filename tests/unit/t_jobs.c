@@ -80,6 +80,35 @@ static void free_completes_every_job_submitted_before(void **state)
     assert_int_equal(sum, sum_of_squares);
 }
 
+struct chain {
+    struct sl_job job;
+    struct sl_pool *pool;
+    unsigned left, n_run, n_done;
+};
+
+static void run_link(struct sl_job *job)
+{
+    ((struct chain *)job)->n_run++;
+}
+
+static void submit_next(struct sl_job *job, void *ctx)
+{
+    struct chain *c = (struct chain *)job;
+    c->n_done++;
+    if (c->left-- > 0)
+        sl_executor_submit(sl_pool_executor(c->pool), job);
+}
+
+static void free_completes_jobs_that_done_submits(void **state)
+{
+    struct chain c = {.job = {.run = run_link, .done = submit_next}, .left = 20};
+    assert_int_equal(sl_pool_new(2, NULL, NULL, &c.pool, NULL), SL_OK);
+    sl_executor_submit(sl_pool_executor(c.pool), &c.job);
+    sl_pool_free(c.pool);
+    assert_int_equal(c.n_run, 21);
+    assert_int_equal(c.n_done, 21);
+}
+
 static void thread_counts_out_of_range_are_refused(void **state)
 {
     struct sl_pool *p = NULL;
@@ -95,6 +124,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_job_completes_once_on_the_owners_thread),
         cmocka_unit_test(free_completes_every_job_submitted_before),
+        cmocka_unit_test(free_completes_jobs_that_done_submits),
         cmocka_unit_test(thread_counts_out_of_range_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
