@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sim/check_array.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/file.h"
 #include "common/mem.h"
 #include "common/npy.h"
 
@@ -33,42 +33,16 @@ static enum sl_code take_values(const char *file, const struct sl_npy *a,
     return SL_OK;
 }
 
-static enum sl_code read_file(FILE *f, const char *file, uint8_t **ret, size_t *ret_n,
-                              struct sl_err *err)
-{
-    if (fseek(f, 0, SEEK_END) != 0)
-        return sl_err_errno(err, errno, "%s", file);
-    long n = ftell(f);
-    rewind(f);
-    if (n <= 0 || (size_t)n > FILE_MAX)
-        return sl_err_set(err, SL_E_LIMIT, "%s: %ld bytes (1 to %zu allowed)", file, n,
-                          FILE_MAX);
-    uint8_t *bytes = malloc((size_t)n);
-    if (bytes == NULL)
-        return sl_err_set(err, SL_E_NOMEM, "%s: %ld bytes", file, n);
-    if (fread(bytes, 1, (size_t)n, f) != (size_t)n) {
-        free(bytes);
-        return sl_err_set(err, SL_E_IO, "%s: read", file);
-    }
-    *ret = bytes;
-    *ret_n = (size_t)n;
-    return SL_OK;
-}
-
 enum sl_code sl_check_array_load(const char *dir, const char *file,
                                  struct sl_check_array *ret, struct sl_err *err)
 {
     char path[4096];
     if (snprintf(path, sizeof(path), "%s/%s", dir, file) >= (int)sizeof(path))
         return sl_err_set(err, SL_E_INPUT, "%.60s: path too long", file);
-    FILE *f = fopen(path, "rbe");
-    if (f == NULL)
-        return sl_err_errno(err, errno, "%s", path);
     uint8_t *bytes = NULL;
     size_t n = 0;
     struct sl_npy a = {0};
-    enum sl_code rc = read_file(f, file, &bytes, &n, err);
-    fclose(f);
+    enum sl_code rc = sl_file_read(path, FILE_MAX, &bytes, &n, err);
     if (rc == SL_OK)
         rc = sl_npy_parse(file, bytes, n, &a, err);
     if (rc == SL_OK)

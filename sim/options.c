@@ -23,7 +23,6 @@ const char sl_sim_help[] =
     "  --replay REPORT       repeat members, order and latencies of a recorded run\n"
     "  --quiet               no progress and no summary\n"
     "partition:\n"
-    "  --svg FILE            draw clients x labels\n"
     "  --csv                 print the table as CSV\n"
     "check:\n"
     "  --only GLOB           only cases whose name matches (repeatable)\n"

@@ -2,13 +2,11 @@
 #include "sim/trace.h"
 
 #include <ctype.h>
-#include <errno.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/mem.h"
+#include "common/file.h"
 
 #define LINE_MAX_BYTES 256
 
@@ -104,40 +102,14 @@ enum sl_code sl_trace_parse(const char *where, const char *text, size_t n,
     return SL_OK;
 }
 
-static enum sl_code read_file(FILE *f, const char *path, char **ret, size_t *ret_n,
-                              struct sl_err *err)
-{
-    char *buf = malloc(SL_TRACE_BYTES_MAX + 1);
-    if (buf == NULL)
-        return sl_err_set(err, SL_E_NOMEM, "%s: trace", path);
-    size_t n = fread(buf, 1, SL_TRACE_BYTES_MAX + 1, f);
-    enum sl_code rc = SL_OK;
-    if (ferror(f))
-        rc = sl_err_errno(err, errno, "%s: read", path);
-    else if (n > SL_TRACE_BYTES_MAX)
-        rc = sl_err_set(err, SL_E_LIMIT, "%s: trace of more than %zu bytes", path,
-                        SL_TRACE_BYTES_MAX);
-    if (rc != SL_OK) {
-        free(buf);
-        return rc;
-    }
-    *ret = buf;
-    *ret_n = n;
-    return SL_OK;
-}
-
 enum sl_code sl_trace_load(const char *path, size_t n_columns, struct sl_trace *ret,
                            struct sl_err *err)
 {
-    FILE *f = fopen(path, "rbe");
-    if (f == NULL)
-        return sl_err_errno(err, errno, "%s: open", path);
-    char *text = NULL;
+    uint8_t *text = NULL;
     size_t n = 0;
-    enum sl_code rc = read_file(f, path, &text, &n, err);
-    fclose(f);
+    enum sl_code rc = sl_file_read(path, SL_TRACE_BYTES_MAX, &text, &n, err);
     if (rc == SL_OK)
-        rc = sl_trace_parse(path, text, n, n_columns, ret, err);
+        rc = sl_trace_parse(path, (const char *)text, n, n_columns, ret, err);
     free(text);
     return rc;
 }
