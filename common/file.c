@@ -14,14 +14,13 @@
 #include "common/mem.h"
 
 #define FIRST_BYTES ((size_t)64 << 10) /* read at first where the size is not known */
-#define IO_MOST                                                                          \
-    ((size_t)1 << 30) /* bytes of one call; Linux moves at most 2 GiB - 4 KiB */
+/* bytes of one call; Linux moves at most 2 GiB - 4 KiB */
+#define IO_MOST ((size_t)1 << 30)
 #define TEMP_TRIES 100
-#define TEMP_NAME_CHARS                                                                  \
-    200 /* of the file's name that a temporary name repeats: NAME_MAX is 255 */
+/* of the file's name that a temporary name repeats: NAME_MAX is 255 */
+#define TEMP_NAME_CHARS 200
 
-/* --- reading
- * ----------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------- */
 
 struct buffer {
     uint8_t *at;
@@ -127,8 +126,7 @@ enum sl_code sl_file_pread(int fd, const char *path, void *ret, size_t n, uint64
     return SL_OK;
 }
 
-/* --- writing
- * ----------------------------------------------------------------------------- */
+/* --- writing ---------------------------------------------------------------------- */
 
 enum sl_code sl_file_pwrite(int fd, const char *path, const void *data, size_t n,
                             uint64_t offset, struct sl_err *err)
@@ -212,8 +210,7 @@ enum sl_code sl_file_write_atomic(const char *path, const void *data, size_t n, 
     return sl_dir_sync(folder == 0 ? "." : temp, err);
 }
 
-/* --- locks and folders
- * ------------------------------------------------------------------- */
+/* --- locks and folders ------------------------------------------------------------ */
 
 enum sl_code sl_file_lock(const char *path, int *ret_fd, struct sl_err *err)
 {

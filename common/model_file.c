@@ -46,8 +46,7 @@ enum sl_code sl_model_file_check(const char *path, struct sl_err *err)
                       path);
 }
 
-/* --- saving
- * ------------------------------------------------------------------------------ */
+/* --- saving ----------------------------------------------------------------------- */
 
 static enum sl_code encode_npz(const struct sl_layout *l, const float *values,
                                uint8_t **ret, size_t *ret_n, struct sl_err *err)
@@ -107,8 +106,7 @@ enum sl_code sl_model_file_save(const char *path, const struct sl_layout *layout
     return rc;
 }
 
-/* --- loading
- * ----------------------------------------------------------------------------- */
+/* --- loading ---------------------------------------------------------------------- */
 
 struct shape {
     unsigned n_dims;

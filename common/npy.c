@@ -49,8 +49,7 @@ size_t sl_npy_value_bytes(enum sl_npy_dtype dtype)
     return dtypes[dtype].bytes;
 }
 
-/* --- shapes
- * ------------------------------------------------------------------------------ */
+/* --- shapes ----------------------------------------------------------------------- */
 
 /* Fills in n and bytes; false when they don't fit in a size_t even without the zero
  * dimensions. */
@@ -87,8 +86,7 @@ enum sl_code sl_npy_make(enum sl_npy_dtype dtype, unsigned n_dims, const size_t 
     return SL_OK;
 }
 
-/* --- the header: a Python dictionary of three known keys
- * --------------------------------- */
+/* --- the header: a Python dictionary of three known keys -------------------------- */
 
 struct text {
     const char *where;
@@ -305,8 +303,7 @@ enum sl_code sl_npy_parse(const char *where, const uint8_t *bytes, size_t n,
     return SL_OK;
 }
 
-/* --- writing
- * ----------------------------------------------------------------------------- */
+/* --- writing ---------------------------------------------------------------------- */
 
 /* The header's text without padding; returns its length. */
 static size_t header_text(const struct sl_npy *a, char text[HEADER_TEXT_MAX])
@@ -350,8 +347,7 @@ void sl_npy_encode(const struct sl_npy *a, uint8_t *ret)
         memcpy(ret + total, a->data, a->bytes);
 }
 
-/* --- values
- * ------------------------------------------------------------------------------ */
+/* --- values ----------------------------------------------------------------------- */
 
 /* to[i] = (to_type) value i of type `from_type`, which stands on no boundary */
 #define CONVERT(from_type, to_type)                                                      \

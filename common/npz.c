@@ -17,11 +17,11 @@
 #define METHOD_STORED 0
 #define METHOD_DEFLATED 8
 #define VERSION 20 /* of the zip format: 2.0 */
-#define DATE_1980_01_01                                                                  \
-    0x21 /* the format's first day: archives don't tell when they were made */
-#define ARCHIVE_MAX                                                                      \
-    ((uint64_t)UINT32_MAX - 1) /* sizes and offsets; UINT32_MAX means zip64 */
-#define DEFLATE_MOST 1032      /* bytes that one byte of deflate can stand for, at most */
+/* the format's first day: archives don't tell when they were made */
+#define DATE_1980_01_01 0x21
+/* of sizes and offsets: UINT32_MAX stands for "see zip64" */
+#define ARCHIVE_MAX ((uint64_t)UINT32_MAX - 1)
+#define DEFLATE_MOST 1032 /* bytes that one byte of deflate can stand for, at most */
 
 static uint16_t get16(const uint8_t *p)
 {
@@ -33,8 +33,7 @@ static uint32_t get32(const uint8_t *p)
     return get16(p) | (uint32_t)get16(p + 2) << 16;
 }
 
-/* --- reading
- * ----------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------- */
 
 struct archive {
     const char *where;
@@ -55,9 +54,7 @@ static enum sl_code bad(const struct archive *a, const char *what)
 
 static enum sl_code too_large(const struct archive *a)
 {
-    return sl_err_set(a->err, SL_E_LIMIT,
-                      "%s: .npz of 4 GiB or more, or in zip64 (below 4 GiB "
-                      "allowed)",
+    return sl_err_set(a->err, SL_E_LIMIT, "%s: .npz in zip64 (below 4 GiB allowed)",
                       a->where);
 }
 
@@ -259,8 +256,7 @@ enum sl_code sl_npz_get(const struct sl_npz *z, const char *name, struct sl_npy 
     return SL_OK;
 }
 
-/* --- writing
- * ----------------------------------------------------------------------------- */
+/* --- writing ---------------------------------------------------------------------- */
 
 static uint8_t *put16(uint8_t *p, size_t v)
 {

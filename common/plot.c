@@ -12,8 +12,7 @@
 #define PLAIN_MAX 1e7 /* larger ends are labelled in powers of ten */
 #define SLACK 1e-6    /* of a step: an end this near a tick is that tick */
 
-/* --- axes
- * -------------------------------------------------------------------------------- */
+/* --- axes ------------------------------------------------------------------------- */
 
 void sl_plot_range_add(struct sl_plot_range *r, const double *values, const double *other,
                        size_t n)
@@ -92,8 +91,7 @@ void sl_plot_axis_label(const struct sl_plot_axis *a, int64_t k, char ret[SL_PLO
         snprintf(ret, SL_PLOT_LABEL, "%.*f", a->digits, v);
 }
 
-/* --- tables
- * ------------------------------------------------------------------------------ */
+/* --- tables ----------------------------------------------------------------------- */
 
 static size_t divide_up(size_t n, size_t by)
 {

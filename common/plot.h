@@ -24,8 +24,7 @@ struct sl_plot_heat {
     size_t rows, cols;
 };
 
-/* --- axes
- * -------------------------------------------------------------------------------- */
+/* --- axes ------------------------------------------------------------------------- */
 
 #define SL_PLOT_LABEL 32 /* bytes of a tick's label with the closing zero */
 
@@ -60,8 +59,7 @@ double sl_plot_axis_place(const struct sl_plot_axis *a, double v);
 double sl_plot_axis_tick(const struct sl_plot_axis *a, int64_t k);
 void sl_plot_axis_label(const struct sl_plot_axis *a, int64_t k, char ret[SL_PLOT_LABEL]);
 
-/* --- tables
- * ------------------------------------------------------------------------------ */
+/* --- tables ----------------------------------------------------------------------- */
 
 /* A table drawn as rows x cols cells, each of which stands for up to per_row x per_col
  * counts. */

@@ -15,15 +15,14 @@
 #define TOP 48
 #define BOTTOM 56
 #define FONT 12
-#define CHAR                                                                             \
-    6.6 /* average width of a character at this size, for the room that text takes */
+/* average width of a character at this size, for the room that text takes */
+#define CHAR 6.6
 #define LEGEND_ROW 20
 #define LEGEND_LINE 26
 #define INK "#333333"
 #define GRID "#e4e4e4"
 
-/* --- text
- * -------------------------------------------------------------------------------- */
+/* --- text ------------------------------------------------------------------------- */
 
 /* Bytes of the UTF-8 character at s that XML allows; 0 when there is none. */
 static size_t character(const unsigned char *s)
@@ -121,8 +120,7 @@ static enum sl_code end(FILE *to, struct sl_err *err)
     return sl_err_errno(err, errno != 0 ? errno : EIO, "SVG plot");
 }
 
-/* --- lines
- * ------------------------------------------------------------------------------- */
+/* --- lines ------------------------------------------------------------------------ */
 
 /* Colours that stay apart for readers with colour vision deficiencies. Source: Okabe and
  * Ito, Color Universal Design, 2008. Beyond eight, lines are dashed. */
@@ -256,8 +254,7 @@ enum sl_code sl_plot_svg_lines(FILE *to, const struct sl_plot_lines *p,
     return end(to, err);
 }
 
-/* --- heat map
- * ---------------------------------------------------------------------------- */
+/* --- heat map --------------------------------------------------------------------- */
 
 #define ROWS_MAX 200
 #define COLS_MAX 100

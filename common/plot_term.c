@@ -30,8 +30,7 @@ bool sl_plot_term_utf8(void)
     return false;
 }
 
-/* --- curve
- * ------------------------------------------------------------------------------- */
+/* --- curve ------------------------------------------------------------------------ */
 
 /* Bits of the eight dots of a braille character U+2800 + bits, [line][column]. */
 static const uint8_t dot_bit[DOTS_Y][DOTS_X] = {{1, 8}, {2, 16}, {4, 32}, {64, 128}};
@@ -184,8 +183,7 @@ void sl_plot_term_curve(FILE *to, const char *title, const double *x, const doub
     print_x_axis(&c, to, gutter);
 }
 
-/* --- heat map
- * ---------------------------------------------------------------------------- */
+/* --- heat map --------------------------------------------------------------------- */
 
 static const char *const shades_utf8[] = {"·", "░", "▒", "▓", "█"};
 static const char *const shades_ascii[] = {".", ":", "+", "#", "@"};

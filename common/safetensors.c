@@ -25,8 +25,7 @@ static const struct {
     [SL_ST_F64] = {"F64", 8},
 };
 
-/* --- reading
- * ----------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------- */
 
 struct file {
     const char *where;
@@ -250,8 +249,7 @@ const struct sl_safetensor *sl_safetensors_find(const struct sl_safetensors *s,
     return NULL;
 }
 
-/* --- values
- * ------------------------------------------------------------------------------ */
+/* --- values ----------------------------------------------------------------------- */
 
 static float of_bits(uint32_t bits)
 {
@@ -294,8 +292,7 @@ void sl_safetensors_floats(const struct sl_safetensor *t, float *ret)
     }
 }
 
-/* --- writing
- * ----------------------------------------------------------------------------- */
+/* --- writing ---------------------------------------------------------------------- */
 
 static enum sl_code item_bytes(const struct sl_safetensors_item *item, size_t *ret,
                                struct sl_err *err)

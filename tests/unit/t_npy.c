@@ -2,7 +2,6 @@
 #include "common/npy.h"
 #include "common/npz.h"
 
-#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -19,8 +18,7 @@
 
 #define PYTHON "/usr/bin/python3"
 
-/* --- bytes
- * ------------------------------------------------------------------------------- */
+/* --- bytes ------------------------------------------------------------------------ */
 
 struct bytes {
     uint8_t *at;
@@ -108,8 +106,7 @@ static void assert_alike(const struct sl_npy *a, const struct sl_npy *b)
         assert_memory_equal(a->data, b->data, a->bytes);
 }
 
-/* --- .npy
- * -------------------------------------------------------------------------------- */
+/* --- .npy ------------------------------------------------------------------------- */
 
 static void headers_are_read_whatever_their_order_and_blanks(void **state)
 {
@@ -300,8 +297,7 @@ static void values_convert_without_surprise(void **state)
     assert_true(f[0] == -128 && f[1] == 127);
 }
 
-/* --- .npz
- * -------------------------------------------------------------------------------- */
+/* --- .npz ------------------------------------------------------------------------- */
 
 static struct bytes two_arrays(void)
 {
@@ -528,8 +524,7 @@ static void deflated_entries_are_inflated_to_their_size_and_no_further(void **st
     free(b.at);
 }
 
-/* --- files of NumPy
- * ---------------------------------------------------------------------- */
+/* --- files of NumPy --------------------------------------------------------------- */
 
 static void check_field(const struct sl_npz *z, const char *name, const json_t *want)
 {

@@ -19,8 +19,7 @@
 
 #define N 60
 
-/* --- axes and tables
- * --------------------------------------------------------------------- */
+/* --- axes and tables -------------------------------------------------------------- */
 
 static bool is_round(double step)
 {
@@ -108,8 +107,7 @@ static void folded_cells_are_means_and_the_last_may_be_smaller(void **state)
     assert_true(f.rows == 5 && f.cols == 3 && f.per_row == 1 && f.most == 20);
 }
 
-/* --- terminal
- * ---------------------------------------------------------------------------- */
+/* --- terminal --------------------------------------------------------------------- */
 
 /* What `draw` prints; the caller frees it. */
 struct printed {
@@ -296,8 +294,7 @@ static void large_heat_maps_are_folded_to_the_room_there_is(void **state)
     free(got);
 }
 
-/* --- SVG
- * --------------------------------------------------------------------------------- */
+/* --- SVG -------------------------------------------------------------------------- */
 
 static char *svg_lines(const struct sl_plot_lines *p)
 {

@@ -21,8 +21,7 @@
 #define PYTHON "/usr/bin/python3"
 #define PATH_BYTES 128
 
-/* --- safetensors
- * ------------------------------------------------------------------------- */
+/* --- safetensors ------------------------------------------------------------------ */
 
 /* A block of exactly the file's size, so that sanitizers see a read beyond it. */
 static uint8_t *file_of(const char *header, const void *data, size_t n_data,
@@ -253,8 +252,7 @@ static void items_are_checked_before_writing(void **state)
     free(file);
 }
 
-/* --- model files
- * ------------------------------------------------------------------------- */
+/* --- model files ------------------------------------------------------------------ */
 
 struct fixture {
     char folder[32];
