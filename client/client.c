@@ -99,7 +99,7 @@ static void send_put(struct sl_client *c, const struct sl_task_action *a,
 {
     struct sl_err err;
     if (read_chunk(c, a, &err) != SL_OK) {
-        sl_log(c->env.log, SL_LOG_WARN, "kept update: %s", err.msg);
+        sl_log_write(c->env.log, SL_LOG_WARN, "kept update: %s", err.msg);
         answer(as, &(struct sl_task_event){.kind = SL_TASK_EV_UNREADABLE, .id = a->id});
         return;
     }
@@ -187,7 +187,7 @@ static void load_kept(struct sl_client *c, struct answers *as)
     enum sl_code rc =
         c->env.store->ops->update_load(c->env.store, &present, &as->kept, &err);
     if (rc != SL_OK)
-        sl_log(c->env.log, SL_LOG_WARN, "kept update: %s", err.msg);
+        sl_log_write(c->env.log, SL_LOG_WARN, "kept update: %s", err.msg);
     answer(as, &(struct sl_task_event){
                    .kind = SL_TASK_EV_KEPT,
                    .kept = rc == SL_OK && present ? &as->kept : NULL,
@@ -198,7 +198,7 @@ static void drop_kept(struct sl_client *c)
 {
     struct sl_err err;
     if (c->env.store->ops->update_drop(c->env.store, &err) != SL_OK)
-        sl_log(c->env.log, SL_LOG_WARN, "drop kept update: %s", err.msg);
+        sl_log_write(c->env.log, SL_LOG_WARN, "drop kept update: %s", err.msg);
 }
 
 static void work(struct sl_client *c)
@@ -220,7 +220,7 @@ static void work(struct sl_client *c)
 static void say_task(const struct sl_client *c)
 {
     const struct sl_task_order *o = &c->task.order;
-    sl_log(c->env.log, SL_LOG_INFO,
+    sl_log_write(c->env.log, SL_LOG_INFO,
            "run %" PRIu64 " round %" PRIu32 ": %s, model of %" PRIu64 " bytes", o->run_id,
            o->round, o->kind == SL_TASK_TRAIN ? "training" : "evaluating", o->model.size);
 }
@@ -248,14 +248,14 @@ static void say(struct sl_client *c, enum sl_task_note note)
     if (note == SL_NOTE_TASK) {
         say_task(c);
     } else if (note == SL_NOTE_REGISTERED) {
-        sl_log(c->env.log, SL_LOG_INFO, "registered as client %" PRIu32, c->task.index);
+        sl_log_write(c->env.log, SL_LOG_INFO, "registered as client %" PRIu32, c->task.index);
     } else if (note == SL_NOTE_REFUSED) {
-        sl_log(c->env.log, SL_LOG_WARN, "coordinator: %s", c->task.reason);
+        sl_log_write(c->env.log, SL_LOG_WARN, "coordinator: %s", c->task.reason);
     } else if (note == SL_NOTE_DRAINING) {
-        sl_log(c->env.log, SL_LOG_DEBUG, "the coordinator is about to stop");
+        sl_log_write(c->env.log, SL_LOG_DEBUG, "the coordinator is about to stop");
     } else {
         bool kept = notes[note].of_kept;
-        sl_log(c->env.log, notes[note].level, "run %" PRIu64 " round %" PRIu32 ": %s%s%s",
+        sl_log_write(c->env.log, notes[note].level, "run %" PRIu64 " round %" PRIu32 ": %s%s%s",
                kept ? c->task.kept.run_id : c->task.order.run_id,
                kept ? c->task.kept.round : c->task.order.round, notes[note].text,
                notes[note].reason ? ": " : "", notes[note].reason ? c->task.reason : "");

@@ -113,7 +113,7 @@ static void on_handshake(void *ctx, enum sl_code rc, struct sl_frame *reply)
         c->events.refused(c->events.ctx, &err);
         return;
     } else {
-        sl_log(c->log, SL_LOG_WARN, "handshake: %s", err.msg);
+        sl_log_write(c->log, SL_LOG_WARN, "handshake: %s", err.msg);
     }
     schedule(c);
 }
@@ -135,7 +135,7 @@ static void handshake(struct sl_connection *c)
                                SL_HANDSHAKE_PATIENCE_MS, on_handshake, c);
         c->asking = rc == SL_OK;
     } else {
-        sl_log(c->log, SL_LOG_ERROR, "handshake: %s", err.msg);
+        sl_log_write(c->log, SL_LOG_ERROR, "handshake: %s", err.msg);
         sl_frame_free(&frame);
     }
 }
@@ -189,13 +189,13 @@ static void deliver(struct call *k)
         return;
     }
     if (k->opened != SL_OK) {
-        sl_log(c->log, SL_LOG_WARN,
+        sl_log_write(c->log, SL_LOG_WARN,
                "an answer does not authenticate; starting a new session");
         renew(c);
     } else if (sl_caller_answered(&c->link.caller, &k->head)) {
         if (sl_wire_unpack(k->frame.data + SL_ENVELOPE_BYTES, k->plain_bytes,
                            SL_TO_CLIENT, &m, &err) != SL_OK) {
-            sl_log(c->log, SL_LOG_ERROR, "answer of the coordinator: %s", err.msg);
+            sl_log_write(c->log, SL_LOG_ERROR, "answer of the coordinator: %s", err.msg);
             renew(c);
         } else {
             c->events.reply(c->events.ctx, k->id, &m);
@@ -334,7 +334,7 @@ void sl_connection_send(struct sl_connection *c, uint64_t id, const struct sl_ms
         seal(k);
         return;
     }
-    sl_log(c->log, SL_LOG_ERROR, "%s: %s", sl_msg_kind_name(m->kind), err.msg);
+    sl_log_write(c->log, SL_LOG_ERROR, "%s: %s", sl_msg_kind_name(m->kind), err.msg);
     call_free(k);
     renew(c);
 }
@@ -345,7 +345,7 @@ void sl_connection_send(struct sl_connection *c, uint64_t id, const struct sl_ms
 static void on_link(void *ctx, bool up)
 {
     struct sl_connection *c = ctx;
-    sl_log(c->log, up ? SL_LOG_INFO : SL_LOG_WARN,
+    sl_log_write(c->log, up ? SL_LOG_INFO : SL_LOG_WARN,
            up ? "connected" : "connection lost; trying again");
 }
 

@@ -161,7 +161,7 @@ static void begin_close(struct daemon *d)
     d->phase_since_ms = now_ms();
     sl_notify("STOPPING=1");
     if (d->working) { /* its update would be made again, to the same bytes */
-        sl_log(d->log, SL_LOG_INFO, "leaving; the task under way is given up");
+        sl_log_write(d->log, SL_LOG_INFO, "leaving; the task under way is given up");
         _exit(sl_code_exit_status(d->rc));
     }
     sl_connection_close(d->connection, connection_closed, d);
@@ -224,13 +224,13 @@ static void log_result(struct daemon *d, uint64_t took_ms)
     if (r->rc != SL_OK)
         return; /* the core logs it with the report */
     if (e->samples > 0)
-        sl_log(d->log, SL_LOG_INFO,
+        sl_log_write(d->log, SL_LOG_INFO,
                "round %" PRIu32 ": received model: accuracy %.4f, loss %.4f on %" PRIu64
                " held-out samples",
                round, (double)e->correct / (double)e->samples,
                e->loss_sum / (double)e->samples, e->samples);
     if (d->order->order.kind == SL_TASK_TRAIN)
-        sl_log(d->log, SL_LOG_INFO,
+        sl_log_write(d->log, SL_LOG_INFO,
                "round %" PRIu32 ": trained %" PRIu32 " steps, %" PRIu64
                " samples, loss %.4f, %.2f s",
                round, m->steps, m->samples,
@@ -373,7 +373,7 @@ static void check_drain(struct daemon *d)
     if (d->phase == DRAINING && now_ms() - d->phase_since_ms > DRAIN_MS)
         begin_close(d);
     if (d->phase == CLOSING && now_ms() - d->phase_since_ms > SHUTDOWN_MS) {
-        sl_log(d->log, SL_LOG_WARN, "the messaging library does not close: leaving");
+        sl_log_write(d->log, SL_LOG_WARN, "the messaging library does not close: leaving");
         _exit(sl_code_exit_status(d->rc));
     }
 }
@@ -396,14 +396,14 @@ static void reload(struct daemon *d)
     struct sl_client_config config;
     struct sl_err err;
     if (sl_client_config_load(d->options->config_path, NULL, 0, &config, &err) != SL_OK) {
-        sl_log(d->log, SL_LOG_ERROR, "reload: %s; going on as before", err.msg);
+        sl_log_write(d->log, SL_LOG_ERROR, "reload: %s; going on as before", err.msg);
         return;
     }
     if (!d->options->quiet)
         sl_log_set_level(d->log, config.log);
     d->slowdown = config.slowdown;
     sl_client_config_deinit(&config);
-    sl_log(d->log, SL_LOG_INFO,
+    sl_log_write(d->log, SL_LOG_INFO,
            "reloaded %s (log level, slowdown; the rest needs a restart)",
            d->options->config_path);
 }
@@ -416,10 +416,10 @@ static void on_signal(uv_signal_t *s, int number)
         return;
     }
     if (d->phase != SERVING) {
-        sl_log(d->log, SL_LOG_INFO, "second signal: leaving at once");
+        sl_log_write(d->log, SL_LOG_INFO, "second signal: leaving at once");
         _exit(sl_code_exit_status(d->rc));
     }
-    sl_log(d->log, SL_LOG_INFO, "draining");
+    sl_log_write(d->log, SL_LOG_INFO, "draining");
     drain(d);
     settle(d);
 }

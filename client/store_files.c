@@ -204,7 +204,7 @@ static enum sl_code update_load(struct sl_client_store *s, bool *ret_present,
     const char *wrong = fd < 0 ? "not there" : check_file(fd, &u);
     if (wrong != NULL) {
         if (fd >= 0) {
-            sl_log(f->log, SL_LOG_WARN, "%s/update: %s; the update is made again", f->dir,
+            sl_log_write(f->log, SL_LOG_WARN, "%s/update: %s; the update is made again", f->dir,
                    wrong);
             close(fd);
         }

@@ -76,7 +76,7 @@ static size_t escape(const char *text, char *out)
     return n;
 }
 
-void sl_log(struct sl_log *log, enum sl_log_level level, const char *fmt, ...)
+void sl_log_write(struct sl_log *log, enum sl_log_level level, const char *fmt, ...)
 {
     if (log == NULL || (int)level > atomic_load(&log->level))
         return;

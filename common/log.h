@@ -18,7 +18,7 @@ void sl_log_free(struct sl_log *log); /* NULL allowed */
 void sl_log_set_level(struct sl_log *log, enum sl_log_level level);
 
 /* log NULL: nothing happens. At most 1 KiB of text is written. */
-void sl_log(struct sl_log *log, enum sl_log_level level, const char *fmt, ...)
+void sl_log_write(struct sl_log *log, enum sl_log_level level, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
 #endif

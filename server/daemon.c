@@ -76,7 +76,7 @@ static void env_report(void *ctx, uint64_t run, json_t *line)
     struct daemon *d = ctx;
     struct sl_err err;
     if (d->report != NULL && run == d->run && sl_report_write(d->report, line, &err) != SL_OK)
-        sl_log(d->log, SL_LOG_ERROR, "report: %s", err.msg);
+        sl_log_write(d->log, SL_LOG_ERROR, "report: %s", err.msg);
 }
 
 static double env_wall_s(void *ctx)
@@ -121,7 +121,7 @@ static void drain(struct daemon *d)
     if (d->phase != SERVING)
         return;
     d->phase = DRAINING;
-    sl_log(d->log, SL_LOG_INFO, "draining");
+    sl_log_write(d->log, SL_LOG_INFO, "draining");
     sl_coordinator_drain(d->coordinator, now_ms(d));
 }
 
@@ -179,7 +179,7 @@ static void on_tick(uv_timer_t *t)
     struct daemon *d = t->data;
     if (d->phase == CLOSING) {
         if (now_ms(d) - d->closing_since_ms > SHUTDOWN_MS) {
-            sl_log(d->log, SL_LOG_WARN, "the messaging library does not close: leaving");
+            sl_log_write(d->log, SL_LOG_WARN, "the messaging library does not close: leaving");
             _exit(sl_code_exit_status(d->result));
         }
         return;
@@ -194,12 +194,12 @@ static void reload(struct daemon *d)
     struct sl_server_config config;
     struct sl_err err;
     if (sl_server_config_load(d->options->config_path, NULL, 0, &config, &err) != SL_OK) {
-        sl_log(d->log, SL_LOG_ERROR, "reload: %s; going on as before", err.msg);
+        sl_log_write(d->log, SL_LOG_ERROR, "reload: %s; going on as before", err.msg);
         return;
     }
     sl_log_set_level(d->log, config.log);
     sl_server_config_deinit(&config);
-    sl_log(d->log, SL_LOG_INFO, "reloaded %s (log level; the rest needs a restart)",
+    sl_log_write(d->log, SL_LOG_INFO, "reloaded %s (log level; the rest needs a restart)",
                 d->options->config_path);
 }
 
@@ -211,7 +211,7 @@ static void on_signal(uv_signal_t *s, int number)
         return;
     }
     if (d->phase != SERVING) {
-        sl_log(d->log, SL_LOG_INFO, "second signal: leaving at once");
+        sl_log_write(d->log, SL_LOG_INFO, "second signal: leaving at once");
         _exit(sl_code_exit_status(d->result));
     }
     drain(d);
@@ -374,7 +374,7 @@ static void announce(struct daemon *d)
 {
     char key[SL_KEYFILE_HEX];
     sl_key_format(d->public_key, key);
-    sl_log(d->log, SL_LOG_INFO, "listening at port %u, key %s", (unsigned)sl_service_port(d->service),
+    sl_log_write(d->log, SL_LOG_INFO, "listening at port %u, key %s", (unsigned)sl_service_port(d->service),
                 key);
     sl_notify("READY=1\nSTATUS=serving");
 }

@@ -148,7 +148,7 @@ void sl_service_reply(struct sl_service *s, sl_request_id id, const struct sl_ms
     }
     uint8_t *plain = c->frame.data + SL_ENVELOPE_BYTES;
     if (sl_wire_pack(m, plain, n, &got, &err) != SL_OK) {
-        sl_log(s->config.log, SL_LOG_ERROR, "reply to client %u: %s", c->client, err.msg);
+        sl_log_write(s->config.log, SL_LOG_ERROR, "reply to client %u: %s", c->client, err.msg);
         sl_peer_forget(&session->peer, c->head.counter);
         drop(c);
         return;
@@ -164,7 +164,7 @@ static void reject(struct call *c, const char *what, const struct sl_err *err)
 {
     struct sl_service *s = c->service;
     s->rejected++;
-    sl_log(s->config.log, SL_LOG_WARN, "client %u: %s: %s", c->client, what, err->msg);
+    sl_log_write(s->config.log, SL_LOG_WARN, "client %u: %s: %s", c->client, what, err->msg);
     struct sl_msg ack = {.kind = SL_MSG_ACK};
     snprintf(ack.ack.reason, sizeof(ack.ack.reason), "%.180s", err->msg);
     sl_service_reply(s, (uintptr_t)c, &ack);
@@ -268,7 +268,7 @@ static void opened(struct call *c)
 {
     if (c->opened != SL_OK) {
         c->service->rejected++;
-        sl_log(c->service->config.log, SL_LOG_DEBUG, "record of session %016llx does not authenticate",
+        sl_log_write(c->service->config.log, SL_LOG_DEBUG, "record of session %016llx does not authenticate",
                      (unsigned long long)c->session);
         drop(c);
         return;

@@ -21,9 +21,9 @@ static void control_characters_cannot_forge_a_line(void **state)
     assert_non_null(out);
     struct sl_log *log = sl_log_new(out, SL_LOG_WARN);
     assert_non_null(log);
-    sl_log(log, SL_LOG_INFO, "not written");
-    sl_log(NULL, SL_LOG_ERROR, "nor this");
-    sl_log(log, SL_LOG_WARN, "name %s", "a\n<3>b");
+    sl_log_write(log, SL_LOG_INFO, "not written");
+    sl_log_write(NULL, SL_LOG_ERROR, "nor this");
+    sl_log_write(log, SL_LOG_WARN, "name %s", "a\n<3>b");
     sl_log_free(log);
     fclose(out);
     assert_true(read(fd[0], got, sizeof(got) - 1) > 0);
@@ -42,7 +42,7 @@ static void a_plain_line_has_time_and_level_and_levels_change(void **state)
     struct sl_log *log = sl_log_new(out, SL_LOG_ERROR);
     assert_non_null(log);
     sl_log_set_level(log, SL_LOG_DEBUG);
-    sl_log(log, SL_LOG_DEBUG, "x %d", 7);
+    sl_log_write(log, SL_LOG_DEBUG, "x %d", 7);
     sl_log_free(log);
     fclose(out);
     assert_true(read(fd[0], got, sizeof(got) - 1) > 0);
