@@ -9,6 +9,11 @@
  * evaluation) are jobs for env.executor; their completion is the next event. What must
  * survive goes to env.store before it is acknowledged.
  *
+ * Bytes of a round. bytes_down: the TRAIN task and, for a model that does not fit into it, its chunks,
+ * for every member that was given the task; bytes_up: the poll that fetched it, the requests for
+ * the chunks and the update's chunks, for every member whose update was accepted. Each message
+ * counts once, as first sent, so the numbers depend on neither retries nor timing.
+ *
  * Owns: everything about runs and clients. Borrows: env and what it points to.
  * Thread: loop thread only. */
 #ifndef SL_SERVER_COORDINATOR_H
@@ -53,6 +58,7 @@ struct sl_coordinator_env {
     /* Bytes the sockets saw so far (wire_bytes); the simulator counts what it would have sent. */
     uint64_t (*wire_bytes)(void *ctx);
     const char *blas_name;
+    uint32_t poll_hold_ms; /* a poll is held at most so long; 0 = until there is something */
     const char *data_path; /* where this coordinator's data lie; NULL = the plan's */
     uint32_t max_clients;
     /* --replay: members, order and latencies of a recorded run; NULL = none. Borrowed. */
@@ -63,7 +69,8 @@ struct sl_coordinator_env {
  * now_ms: any monotonic clock, the same for all calls. */
 enum sl_code sl_coordinator_new(const struct sl_coordinator_env *env, uint64_t now_ms,
                                 struct sl_coordinator **ret, struct sl_err *err);
-/* Frees memory only, as a kill would: nothing is written. Jobs under way must be over. */
+/* Frees memory only, as a kill would: nothing is written. No job may be running any more; one whose
+ * `done` has not been called is forgotten, and its `done` must not be called. */
 void sl_coordinator_free(struct sl_coordinator *c);
 
 /* --- events ------------------------------------------------------------------------------- */

@@ -9,7 +9,7 @@
 #include <unistd.h>
 #include <uv.h>
 
-#include "accel/units/matmul.h"
+#include "accel/accel.h"
 #include "common/jobs.h"
 #include "common/keyfile.h"
 #include "common/mem.h"
@@ -286,6 +286,7 @@ static enum sl_code open_core(struct daemon *d)
                                      .wall_s = env_wall_s,
                                      .wire_bytes = env_wire_bytes,
                                      .blas_name = sl_accel_blas_name(),
+                                     .poll_hold_ms = SL_POLL_HOLD_MS,
                                      .data_path = config->data_path[0] ? config->data_path : NULL,
                                      .max_clients = config->max_clients,
                                      .replay = d->replay};

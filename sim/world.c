@@ -105,6 +105,7 @@ static enum sl_code start_coordinator(struct sl_world *w, struct sl_err *err)
         .wall_s = env_wall_s,
         .wire_bytes = env_wire_bytes,
         .blas_name = w->opt.blas_name == NULL ? "" : w->opt.blas_name,
+        .poll_hold_ms = 0,
         .max_clients = w->n_clients,
         .replay = w->opt.replay,
     };

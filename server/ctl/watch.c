@@ -90,9 +90,8 @@ static void show_round(struct view *v, const json_t *line)
         return;
     clear_live(v);
     head(v);
-    printf("%6.0f  %3zu/%-3zu  %9s  %10s  %10.4f  %10s  %10s  %6.2f s\n", real(line, "round"),
-           json_array_size(json_object_get(line, "completed")),
-           json_array_size(json_object_get(line, "selected")), acc, loss,
+    printf("%6.0f  %3.0f/%-3.0f  %9s  %10s  %10.4f  %10s  %10s  %6.2f s\n", real(line, "round"),
+           real(line, "completed"), real(line, "selected"), acc, loss,
            real(line, "train_loss"), up, down, real(line, "latency_s"));
     fflush(stdout);
 }

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/aggregate.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "accel/kernels/cpu.h"
+#include "accel/kernels/sum_ops.h"
+#include "common/mem.h"
+
+#define FRACTION_MIN 16
+
+enum sl_code sl_sum_bounds_fit(struct sl_sum_bounds *b, struct sl_err *err)
+{
+    uint32_t f = b->fraction_bits;
+    while (f >= FRACTION_MIN &&
+           ldexp(b->max_abs, (int)f) * (double)b->sum_weight >= 9223372036854775808.0)
+        f--;
+    if (f < FRACTION_MIN)
+        return sl_err_set(err, SL_E_RANGE,
+                          "bound %g times weights of %llu in all leave fewer than %d fraction bits "
+                          "of 63 (lower aggregation.max_abs or the weights)",
+                          b->max_abs, (unsigned long long)b->sum_weight, FRACTION_MIN);
+    b->fraction_bits = f;
+    return SL_OK;
+}
+
+enum sl_code sl_sum_init(struct sl_sum *s, size_t n_values, const struct sl_sum_bounds *b,
+                         struct sl_err *err)
+{
+    *s = (struct sl_sum){.n_values = n_values, .bounds = *b};
+    s->q = sl_calloc(n_values, sizeof(*s->q));
+    return s->q == NULL ? sl_err_set(err, SL_E_NOMEM, "sum of %zu values", n_values) : SL_OK;
+}
+
+void sl_sum_deinit(struct sl_sum *s)
+{
+    if (s == NULL)
+        return;
+    free(s->q);
+    *s = (struct sl_sum){0};
+}
+
+void sl_sum_clear(struct sl_sum *s)
+{
+    memset(s->q, 0, s->n_values * sizeof(*s->q));
+    s->n_sum = 0;
+}
+
+void sl_sum_add_tile(struct sl_sum *s, size_t offset, const float *x, size_t n, uint64_t weight,
+                     double scale)
+{
+    const struct sl_sum_ops *ops = sl_sum_ops(sl_cpu_detect());
+    double unit = ldexp(1.0, (int)s->bounds.fraction_bits);
+    bool narrow = s->bounds.max_abs * unit < 0x1p51;
+    (narrow ? ops->add : ops->add_wide)(s->q + offset, x, n, (int64_t)weight, scale, unit);
+}
+
+void sl_sum_count(struct sl_sum *s, uint64_t weight)
+{
+    s->n_sum += weight;
+}
+
+void sl_sum_mean_tile(const struct sl_sum *s, size_t offset, size_t n, float *ret)
+{
+    const struct sl_sum_ops *ops = sl_sum_ops(sl_cpu_detect());
+    ops->mean(s->q + offset, n, (double)s->n_sum * ldexp(1.0, (int)s->bounds.fraction_bits), ret);
+}
+
+size_t sl_update_check(const float *x, size_t n, double scale, double max_abs)
+{
+    return sl_sum_ops(sl_cpu_detect())->check(x, n, scale, max_abs);
+}

@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Closing a round: mean of the sum, the strategy's step, digest, checkpoint and evaluation as one job on
+ * a worker; then one transaction, one line of the report, and the next round. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/crash_point.h"
+#include "common/mem.h"
+#include "server/core.h"
+
+/* --- on a worker ------------------------------------------------------------------------------------ */
+
+static enum sl_code step_model(struct run *r, struct sl_err *err)
+{
+    float *mean = malloc(TILE_VALUES * sizeof(float));
+    if (mean == NULL)
+        return sl_err_set(err, SL_E_NOMEM, "tile");
+    size_t per_value = r->n_state / r->n_values;
+    memcpy(r->next, r->values, r->n_values * sizeof(float));
+    for (size_t at = 0; at < r->n_values; at += TILE_VALUES) {
+        size_t n = r->n_values - at < TILE_VALUES ? r->n_values - at : TILE_VALUES;
+        sl_sum_mean_tile(&r->sum, at, n, mean);
+        r->strategy->step(&r->plan, r->next + at, mean, n,
+                          r->state == NULL ? NULL : r->state + at * per_value, r->round.number);
+    }
+    free(mean);
+    return SL_OK;
+}
+
+static void finalise_run(struct sl_job *job)
+{
+    struct work *w = (struct work *)job;
+    struct run *r = (struct run *)((char *)w - offsetof(struct run, work));
+    const struct sl_layout *layout = sl_model_layout(r->model);
+    struct sl_store *s = r->c->env.store;
+    w->rc = step_model(r, &w->err);
+    if (w->rc != SL_OK)
+        return;
+    sl_model_digest(layout, r->next, w->digest);
+    sl_xxh3_128(r->next, r->n_values * sizeof(float), &w->model_id);
+    w->rc = s->ops->checkpoint_write(s, r->id, r->round.number + 1, layout, r->next, w->checkpoint,
+                                     &w->err);
+    if (w->rc != SL_OK || !w->due)
+        return;
+    struct sl_samples samples = {.set = &r->test, .n = r->test.n};
+    w->rc = sl_evaluate(r->trainer, r->next, &samples, &w->eval, &w->err);
+}
+
+/* --- the report's line ------------------------------------------------------------------------------- */
+
+static int by_order(const void *a, const void *b)
+{
+    const struct upload *const *x = a, *const *y = b;
+    return ((*x)->order > (*y)->order) - ((*x)->order < (*y)->order);
+}
+
+/* Sums over the included updates, in client order: floating point sums have one order. */
+struct tally {
+    uint64_t samples, bytes_up, bytes_down;
+    double loss_sum;
+    size_t n;
+};
+
+static struct tally tally(const struct run *r)
+{
+    struct tally t = {0};
+    uint64_t down = core_bytes_down(r);
+    for (size_t i = 0; i < r->round.n_members; i++) {
+        const struct upload *u = &r->uploads[i];
+        enum sl_member_state state = r->round.members[i].state;
+        if (state != SL_MEMBER_WAITING)
+            t.bytes_down += down;
+        if (state != SL_MEMBER_ACCEPTED)
+            continue;
+        t.bytes_up += core_bytes_up(r, u);
+        t.samples += u->meta.samples;
+        t.loss_sum += u->meta.loss_sum;
+        t.n++;
+    }
+    return t;
+}
+
+static json_t *members_json(const struct run *r)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < r->round.n_members; i++)
+        json_array_append_new(list, json_integer(r->round.members[i].client));
+    return list;
+}
+
+/* Included clients in the order of acceptance, and when each was accepted. */
+static json_t *included_json(const struct run *r, json_t **ret_latencies)
+{
+    const struct upload **u = sl_calloc(r->round.n_members, sizeof(*u));
+    json_t *list = json_array();
+    *ret_latencies = json_array();
+    size_t n = 0;
+    if (u == NULL)
+        return list;
+    for (size_t i = 0; i < r->round.n_members; i++)
+        if (r->round.members[i].state == SL_MEMBER_ACCEPTED)
+            u[n++] = &r->uploads[i];
+    qsort(u, n, sizeof(*u), by_order);
+    for (size_t i = 0; i < n; i++) {
+        json_array_append_new(list, json_integer(r->round.members[u[i]->position].client));
+        json_array_append_new(*ret_latencies,
+                              json_real((double)(u[i]->accepted_ms - r->opened_ms) * 1e-3));
+    }
+    free(u);
+    return list;
+}
+
+static json_t *dropped_json(const struct run *r)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < r->round.n_members; i++) {
+        const struct sl_member *m = &r->round.members[i];
+        if (m->state == SL_MEMBER_ACCEPTED)
+            continue;
+        json_array_append_new(
+            list, json_pack("{s:I, s:s}", "client", (json_int_t)m->client, "reason",
+                            m->state == SL_MEMBER_FAILED ? m->reason
+                            : m->state == SL_MEMBER_TASKED ? "no update by the end of the round"
+                                                           : "did not ask for its task"));
+    }
+    return list;
+}
+
+static json_t *measured_json(const struct run *r)
+{
+    uint64_t samples = 0, correct = 0;
+    double loss = 0;
+    json_t *clients = json_array();
+    for (uint32_t k = 0; k < r->eval.n; k++) {
+        const struct sl_eval_counts *e = &r->eval.counts[k];
+        if (!r->eval.there[k] || e->samples == 0)
+            continue;
+        samples += e->samples;
+        correct += e->correct;
+        loss += e->loss_sum;
+        json_array_append_new(clients,
+                              json_pack("{s:I, s:I, s:f}", "client", (json_int_t)k, "samples",
+                                        (json_int_t)e->samples, "accuracy",
+                                        (double)e->correct / (double)e->samples));
+    }
+    if (samples == 0) {
+        json_decref(clients);
+        return NULL;
+    }
+    return json_pack("{s:I, s:I, s:f, s:f, s:o}", "model_of_round",
+                     (json_int_t)r->round.number - 1, "samples", (json_int_t)samples, "accuracy",
+                     (double)correct / (double)samples, "loss", loss / (double)samples, "clients",
+                     clients);
+}
+
+static json_t *round_json(struct run *r, const struct tally *t)
+{
+    struct sl_coordinator *c = r->c;
+    const struct work *w = &r->work;
+    char digest[SL_DIGEST_HEX];
+    sl_hex(w->digest, SL_DIGEST_BYTES, digest);
+    double n = (double)w->eval.n;
+    json_t *latencies, *included = included_json(r, &latencies);
+    json_t *line = json_pack(
+        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o, s:I, s:I, s:I, s:f, s:f, s:{}, s:s}",
+        "event", "round", "run", (json_int_t)r->id, "round", (json_int_t)r->round.number, "attempt",
+        (json_int_t)r->round.attempt, "selected", (json_int_t)r->round.n_members, "completed",
+        (json_int_t)t->n, "dropped", (json_int_t)(r->round.n_members - t->n), "train_loss",
+        t->samples > 0 ? t->loss_sum / (double)t->samples : 0.0, "accuracy",
+        w->due ? json_real((double)w->eval.correct / n) : json_null(), "loss",
+        w->due ? json_real(w->eval.loss_sum / n) : json_null(), "bytes_up",
+        (json_int_t)t->bytes_up, "bytes_down", (json_int_t)t->bytes_down, "wire_bytes",
+        (json_int_t)(c->env.wire_bytes(c->env.ctx) - r->wire_open), "latency_s",
+        (double)(c->now_ms - r->opened_ms) * 1e-3, "wall_s",
+        c->env.wall_s(c->env.ctx) - r->wall_open, "cost", "model_digest", digest);
+    json_object_set_new(line, "members", members_json(r));
+    json_object_set_new(line, "included", included);
+    json_object_set_new(line, "latencies_s", latencies);
+    json_object_set_new(line, "not_included", dropped_json(r));
+    json_t *measured = measured_json(r);
+    if (measured != NULL)
+        json_object_set_new(line, "client_eval", measured);
+    return line;
+}
+
+/* --- the transaction ---------------------------------------------------------------------------------- */
+
+static enum sl_code commit_row(struct run *r, const char *json, struct sl_err *err)
+{
+    struct sl_store *s = r->c->env.store;
+    uint32_t *included = sl_calloc(r->round.n_members, sizeof(*included));
+    if (included == NULL)
+        return sl_err_set(err, SL_E_NOMEM, "commit");
+    struct sl_commit_row row = {.round = r->round.number,
+                                .report_json = json,
+                                .included = included,
+                                .state = (const uint8_t *)r->state,
+                                .state_bytes = r->n_state * sizeof(float)};
+    memcpy(row.model_digest, r->work.digest, SL_DIGEST_BYTES);
+    memcpy(row.checkpoint, r->work.checkpoint, sizeof(row.checkpoint));
+    for (size_t i = 0; i < r->round.n_members; i++)
+        if (r->round.members[i].state == SL_MEMBER_ACCEPTED)
+            included[row.n_included++] = r->round.members[i].client;
+    SL_CRASH_POINT("before_commit");
+    enum sl_code rc = s->ops->round_commit(s, r->id, &row, err);
+    free(included);
+    return rc;
+}
+
+static void adopt(struct run *r, const struct tally *t, double wall_s)
+{
+    float *old = r->values;
+    r->values = r->next;
+    r->next = old;
+    r->model_ref.id = r->work.model_id;
+    memcpy(r->digest, r->work.digest, SL_DIGEST_BYTES);
+    r->bytes_up += t->bytes_up;
+    r->bytes_down += t->bytes_down;
+    r->wall_s += wall_s;
+    r->next_round = r->round.number + 1;
+    if (r->work.due) {
+        r->has_accuracy = true;
+        r->accuracy = (double)r->work.eval.correct / (double)r->work.eval.n;
+        r->loss = r->work.eval.loss_sum / (double)r->work.eval.n;
+    }
+    r->phase = RUN_WAITS;
+}
+
+static void finalise_done(struct sl_job *job, void *ctx)
+{
+    struct work *w = (struct work *)job;
+    struct run *r = (struct run *)((char *)w - offsetof(struct run, work));
+    struct sl_coordinator *c = r->c;
+    (void)ctx;
+    w->busy = false;
+    if (w->rc != SL_OK) {
+        if (w->rc == SL_E_FAILED) /* the model left the finite numbers */
+            run_end(r, true, w->err.msg);
+        else
+            core_fault(c, w->rc, &w->err);
+        return;
+    }
+    struct tally t = tally(r);
+    json_t *line = round_json(r, &t);
+    char *text = json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(17));
+    struct sl_err err;
+    enum sl_code rc = text == NULL ? sl_err_set(&err, SL_E_NOMEM, "report")
+                                   : commit_row(r, text, &err);
+    free(text);
+    if (rc != SL_OK) {
+        json_decref(line);
+        core_fault(c, rc, &err);
+        return;
+    }
+    SL_CRASH_POINT("after_commit");
+    adopt(r, &t, json_number_value(json_object_get(line, "wall_s")));
+    run_report(r, line);
+    json_decref(line);
+    run_proceed(r);
+    core_serve(c);
+}
+
+void commit_start(struct run *r)
+{
+    r->phase = RUN_FINALISES;
+    r->work.busy = true;
+    r->work.adds = NULL;
+    r->work.due = r->plan.evaluation.where != SL_EVAL_CLIENTS && run_due(r, r->round.number);
+    r->work.job = (struct sl_job){.run = finalise_run, .done = finalise_done};
+    sl_executor_submit(r->c->env.executor, &r->work.job);
+}
+
+static void repeat(struct run *r)
+{
+    struct sl_coordinator *c = r->c;
+    struct sl_err err;
+    uint32_t *members = sl_calloc(r->round.n_members, sizeof(*members));
+    enum sl_code rc = members == NULL ? sl_err_set(&err, SL_E_NOMEM, "round") : SL_OK;
+    for (size_t i = 0; rc == SL_OK && i < r->round.n_members; i++)
+        members[i] = r->round.members[i].client;
+    if (rc == SL_OK)
+        rc = c->env.store->ops->round_open(c->env.store, r->id, r->round.number, r->round.attempt,
+                                           members, r->round.n_members,
+                                           sl_round_remaining_ms(&r->round, c->now_ms), &err);
+    free(members);
+    if (rc != SL_OK) {
+        core_fault(c, rc, &err);
+        return;
+    }
+    sl_log_write(c->env.log, SL_LOG_WARN,
+                 "round %" PRIu32 ": %zu of %zu updates, quorum %" PRIu32 "; attempt %" PRIu32,
+                 r->round.number, r->round.n_accepted, r->round.n_members, r->round.cfg.quorum,
+                 r->round.attempt);
+    core_serve(c);
+}
+
+void commit_act(struct run *r, enum sl_round_action action)
+{
+    char reason[SL_WIRE_REASON];
+    switch (action) {
+    case SL_ROUND_IGNORED:
+    case SL_ROUND_NOTHING:
+        return;
+    case SL_ROUND_COMMIT:
+        r->phase = RUN_CLOSING;
+        upload_advance(r);
+        return;
+    case SL_ROUND_REPEAT:
+        repeat(r);
+        return;
+    case SL_ROUND_GIVE_UP:
+        snprintf(reason, sizeof(reason),
+                 "round %" PRIu32 ": %zu of %zu updates after %" PRIu32
+                 " attempts, quorum is %" PRIu32,
+                 r->round.number, r->round.n_accepted, r->round.n_members, r->round.attempt + 1,
+                 r->round.cfg.quorum);
+        run_end(r, true, reason);
+        return;
+    }
+}

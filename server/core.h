@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* core.h - what the files of the coordinator share: coordinator.c (events, polls), run.c (a run from
+ * plan to end), upload.c (transfers, checks, sum), commit.c (closing a round), status.c.
+ * Nobody else includes this. */
+#ifndef SL_SERVER_CORE_H
+#define SL_SERVER_CORE_H
+
+#include "accel/nn/model.h"
+#include "accel/nn/train.h"
+#include "common/dataset.h"
+#include "common/index_file.h"
+#include "common/partition.h"
+#include "server/aggregate.h"
+#include "server/coordinator.h"
+#include "server/registry.h"
+#include "server/selection/selection.h"
+#include "server/strategy/strategy.h"
+
+#define TILE_VALUES (SL_CHUNK_BYTES / sizeof(float))
+#define EVAL_BATCH 64
+#define TICK_MS 1000 /* journalled deadline, expiry of held polls */
+
+/* What is known of a member's update; beside round.members, same position. */
+struct upload {
+    struct sl_job job; /* the check of a transfer of several chunks */
+    struct run *run;
+    uint32_t position;         /* = slot in the spool */
+    struct sl_blob_ref blob;   /* being transferred, or accepted */
+    struct sl_update_meta meta;
+    uint8_t *have;             /* a bit a chunk; owned */
+    uint32_t n_have;
+    bool checking, added;
+    uint32_t order;            /* of acceptance */
+    bool asks;                 /* a request waits for the check */
+    sl_request_id request;
+    enum sl_code verdict;
+    char reason[SL_WIRE_REASON];
+    uint64_t accepted_ms;
+};
+
+enum run_phase {
+    RUN_WAITS,     /* for clients, or paused */
+    RUN_OPEN,      /* a round is open */
+    RUN_CLOSING,   /* closed: the last updates are being added */
+    RUN_FINALISES, /* the job of commit.c is under way */
+    RUN_CLIENT_EVAL, /* the final model is measured by the clients */
+    RUN_OVER,
+};
+
+/* The one heavy job at a time: adding an update, or finalising a round. */
+struct work {
+    struct sl_job job;
+    bool busy;
+    struct upload *adds; /* NULL = finalises */
+    enum sl_code rc;
+    struct sl_err err;
+    bool due; /* evaluate */
+    struct sl_eval_result eval;
+    uint8_t digest[SL_DIGEST_BYTES];
+    struct sl_blob_id model_id;
+    char checkpoint[64];
+};
+
+struct client_eval { /* held-out shares, summed in client order at the end */
+    struct sl_eval_counts *counts; /* by client; owned */
+    bool *there;
+    bool *asked; /* final phase: given the task */
+    uint32_t n;
+};
+
+struct run {
+    struct sl_coordinator *c;
+    uint64_t id;
+    enum run_phase phase;
+    struct sl_plan plan;
+    char *plan_text;
+    struct sl_blob_ref plan_ref, model_ref;
+    struct sl_model_spec spec;
+    struct sl_model *model;
+    size_t n_values;
+    struct sl_dataset test;
+    uint32_t n_clients;
+    uint64_t *weight; /* expected of each client; owned */
+    float *values, *next;
+    float *tile;      /* TILE_VALUES, loop thread */
+    uint8_t digest[SL_DIGEST_BYTES];
+    struct sl_sum sum;
+    const struct sl_strategy_ops *strategy;
+    const struct sl_selection_ops *selection;
+    struct sl_index_table selection_file;
+    float *state;
+    size_t n_state;
+    struct sl_trainer *trainer;
+    struct sl_round round;
+    struct upload *uploads; /* n_slots */
+    uint32_t n_slots, next_order;
+    uint32_t next_round;
+    struct work work;
+    struct client_eval eval;
+    uint64_t eval_deadline_ms;
+    uint64_t opened_ms, journalled_ms;
+    double wall_open, wall_s;
+    uint64_t wire_open, bytes_up, bytes_down;
+    double accuracy, loss;
+    bool has_accuracy, started;
+    char end_reason[SL_WIRE_REASON];
+};
+
+struct run_entry {
+    uint64_t id;
+    enum sl_run_state state;
+    char name[SL_PLAN_NAME];
+    char reason[SL_WIRE_REASON];
+    char *plan_text; /* of a queued or active one; owned */
+};
+
+struct sl_coordinator {
+    struct sl_coordinator_env env;
+    struct sl_registry registry;
+    struct run_entry *runs;
+    size_t n_runs;
+    struct run *run; /* active, or the last */
+    uint64_t now_ms;
+    bool paused, draining;
+    struct sl_err fault; /* the store failed: nothing more is accepted */
+};
+
+/* --- run.c --- */
+enum sl_code run_build(struct sl_coordinator *c, uint64_t id, const struct sl_plan *plan,
+                       struct run **ret, struct sl_err *err);
+void run_free(struct run *r);
+/* Takes up the active run of the store, or the next one of the queue. */
+enum sl_code run_take_up(struct sl_coordinator *c, struct sl_err *err);
+/* Opens the next round, ends the run, or waits: whatever is next between rounds. */
+void run_proceed(struct run *r);
+void run_end(struct run *r, bool failed, const char *reason);
+void run_report(struct run *r, json_t *line); /* hands it out; the store has it already */
+struct run_entry *run_entry_of(struct sl_coordinator *c, uint64_t id);
+bool run_due(const struct run *r, uint32_t round); /* is the model after this round measured? */
+
+/* --- upload.c --- */
+void upload_put(struct sl_coordinator *c, uint32_t client, sl_request_id id, const struct sl_msg *m);
+void upload_reset(struct upload *u); /* forgets what was transferred */
+/* Adds what is accepted and not added yet, or goes on to finalise. */
+void upload_advance(struct run *r);
+/* An accepted update as journalled: verified against its id, then added. */
+enum sl_code upload_restore(struct run *r, uint32_t position, const struct sl_member_row *row,
+                            struct sl_err *err);
+
+/* --- commit.c --- */
+void commit_start(struct run *r);
+void commit_act(struct run *r, enum sl_round_action action);
+
+/* --- coordinator.c --- */
+void core_serve(struct sl_coordinator *c); /* answers held polls that can be answered */
+void core_reply_put(struct sl_coordinator *c, sl_request_id id, enum sl_put_status status,
+                    uint64_t next_offset, const char *reason);
+void core_fault(struct sl_coordinator *c, enum sl_code code, const struct sl_err *err);
+uint64_t core_bytes_down(const struct run *r);
+uint64_t core_bytes_up(const struct run *r, const struct upload *u);
+
+#endif

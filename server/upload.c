@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Updates on their way into the sum: spooled chunk by chunk, checked as a whole, journalled,
+ * acknowledged, added. An update of one chunk takes all of that inside its request, straight from
+ * memory; longer ones are checked and added by workers, tile by tile from the spool. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/crash_point.h"
+#include "common/mem.h"
+#include "server/core.h"
+
+static uint32_t n_chunks(uint64_t bytes)
+{
+    return (uint32_t)((bytes + SL_CHUNK_BYTES - 1) / SL_CHUNK_BYTES);
+}
+
+static bool one_chunk(const struct run *r)
+{
+    return r->model_ref.size <= SL_CHUNK_BYTES;
+}
+
+void upload_reset(struct upload *u)
+{
+    if (u->have != NULL)
+        memset(u->have, 0, (n_chunks(u->run->model_ref.size) + 7) / 8);
+    u->n_have = 0;
+    u->added = false;
+    u->asks = false;
+    u->blob = (struct sl_blob_ref){0};
+    u->meta = (struct sl_update_meta){0};
+}
+
+static uint64_t next_missing(const struct upload *u)
+{
+    uint32_t n = n_chunks(u->run->model_ref.size);
+    for (uint32_t i = 0; i < n; i++)
+        if ((u->have[i / 8] & (1u << i % 8)) == 0)
+            return (uint64_t)i * SL_CHUNK_BYTES;
+    return u->run->model_ref.size;
+}
+
+/* --- checks --------------------------------------------------------------------------------------- */
+
+/* What can be said without the values. */
+static enum sl_code check_meta(const struct run *r, uint32_t client,
+                               const struct sl_update_meta *m, struct sl_err *err)
+{
+    const struct sl_client_entry *e = sl_registry_at(&r->c->registry, client);
+    uint64_t max = r->plan.aggregation.max_weight;
+    if (m->encoding != (uint32_t)r->plan.uplink)
+        return sl_err_set(err, SL_E_REJECTED, "encoding %" PRIu32 " (%d expected)", m->encoding,
+                          (int)r->plan.uplink);
+    if (m->weight == 0 || m->weight > max)
+        return sl_err_set(err, SL_E_REJECTED, "weight %" PRIu64 " (1 to %" PRIu64 " allowed)",
+                          m->weight, max);
+    bool own = e != NULL && e->own_samples > 0 &&
+               r->plan.aggregation.weighting == SL_WEIGHT_SAMPLES;
+    uint64_t want = own ? e->own_samples : r->weight[client];
+    if (own ? m->weight > want : m->weight != want)
+        return sl_err_set(err, SL_E_REJECTED, "weight %" PRIu64 " (%" PRIu64 " %s)", m->weight, want,
+                          own ? "samples registered" : "expected");
+    if (m->loss_sum < 0 || m->first_loss < 0)
+        return sl_err_set(err, SL_E_REJECTED, "negative loss");
+    return SL_OK;
+}
+
+static enum sl_code check_values(const struct run *r, const struct sl_update_meta *m,
+                                 const float *x, size_t offset, size_t n, struct sl_err *err)
+{
+    double scale = r->strategy->scale(&r->plan, m);
+    size_t bad = sl_update_check(x, n, scale, r->plan.aggregation.max_abs);
+    if (bad == n)
+        return SL_OK;
+    return sl_err_set(err, SL_E_REJECTED, "value %zu is %s (finite and within %g allowed)",
+                      offset + bad,
+                      isnan(x[bad])   ? "NaN"
+                      : isinf(x[bad]) ? "infinite"
+                                      : "beyond the bound",
+                      r->plan.aggregation.max_abs);
+}
+
+static enum sl_code checksum_error(struct sl_err *err)
+{
+    return sl_err_set(err, SL_E_REJECTED, "checksum of the update does not match its name");
+}
+
+/* Reads an update tile by tile; check: hash and values, else adds it to the sum. */
+static enum sl_code walk_spool(struct run *r, struct upload *u, bool check, struct sl_err *err)
+{
+    struct sl_store *s = r->c->env.store;
+    float *tile = malloc(TILE_VALUES * sizeof(float));
+    struct sl_xxh3 hash;
+    struct sl_blob_id id;
+    enum sl_code rc = tile == NULL ? sl_err_set(err, SL_E_NOMEM, "tile") : SL_OK;
+    sl_xxh3_init(&hash);
+    for (size_t at = 0; rc == SL_OK && at < r->n_values; at += TILE_VALUES) {
+        size_t n = r->n_values - at < TILE_VALUES ? r->n_values - at : TILE_VALUES;
+        rc = s->ops->spool_read(s, u->position, at * sizeof(float), (uint8_t *)tile,
+                                n * sizeof(float), err);
+        if (rc != SL_OK)
+            break;
+        if (check) {
+            sl_xxh3_update(&hash, tile, n * sizeof(float));
+            rc = check_values(r, &u->meta, tile, at, n, err);
+        } else {
+            sl_sum_add_tile(&r->sum, at, tile, n, u->meta.weight,
+                            r->strategy->scale(&r->plan, &u->meta));
+        }
+    }
+    free(tile);
+    if (rc != SL_OK || !check)
+        return rc;
+    sl_xxh3_final(&hash, &id);
+    return sl_blob_id_equal(&id, &u->blob.id) ? SL_OK : checksum_error(err);
+}
+
+/* --- acceptance ------------------------------------------------------------------------------------ */
+
+static void reject(struct run *r, uint32_t client, struct upload *u, const char *reason)
+{
+    struct sl_coordinator *c = r->c;
+    sl_log_write(c->env.log, SL_LOG_WARN, "round %" PRIu32 ": update of client %" PRIu32
+                 " rejected: %s", r->round.number, client, reason);
+    if (u->asks)
+        core_reply_put(c, u->request, SL_PUT_REJECTED, 0, reason);
+    u->asks = false;
+    upload_reset(u);
+    struct sl_round_event ev = {.kind = SL_ROUND_EV_FAILED,
+                                .now_ms = c->now_ms,
+                                .client = client,
+                                .reason = reason};
+    commit_act(r, sl_round_step(&r->round, &ev));
+}
+
+static void note_eval(struct run *r, uint32_t client, const struct sl_update_meta *m)
+{
+    if (!m->has_eval || client >= r->eval.n)
+        return;
+    r->eval.there[client] = true;
+    r->eval.counts[client] = m->eval;
+}
+
+static void add_from(struct run *r, struct upload *u, const float *values)
+{
+    sl_sum_add_tile(&r->sum, 0, values, r->n_values, u->meta.weight,
+                    r->strategy->scale(&r->plan, &u->meta));
+    sl_sum_count(&r->sum, u->meta.weight);
+    u->added = true;
+    SL_CRASH_POINT("after_add");
+}
+
+/* The update is good: journal, acknowledge, add. values: of a one-chunk update, else NULL. */
+static void accept(struct run *r, struct upload *u, const float *values)
+{
+    struct sl_coordinator *c = r->c;
+    uint32_t client = r->round.members[u->position].client;
+    struct sl_member_row row = {.client = client,
+                                .accepted = true,
+                                .order = r->next_order,
+                                .slot = u->position,
+                                .blob = u->blob,
+                                .meta = u->meta};
+    struct sl_err err;
+    enum sl_code rc = c->env.store->ops->accept(c->env.store, r->id, r->round.number,
+                                                sl_round_remaining_ms(&r->round, c->now_ms), &row,
+                                                &err);
+    if (rc != SL_OK) { /* no acknowledgement: the client keeps it and comes again */
+        if (u->asks)
+            core_reply_put(c, u->request, SL_PUT_MORE, 0, "");
+        u->asks = false;
+        upload_reset(u);
+        core_fault(c, rc, &err);
+        return;
+    }
+    SL_CRASH_POINT("after_journal");
+    u->order = r->next_order++;
+    u->accepted_ms = c->now_ms;
+    note_eval(r, client, &u->meta);
+    if (u->asks)
+        core_reply_put(c, u->request, SL_PUT_ACCEPTED, 0, "");
+    u->asks = false;
+    SL_CRASH_POINT("after_ack");
+    if (values != NULL)
+        add_from(r, u, values);
+    struct sl_round_event ev = {.kind = SL_ROUND_EV_ACCEPTED, .now_ms = c->now_ms, .client = client};
+    commit_act(r, sl_round_step(&r->round, &ev));
+    upload_advance(r);
+}
+
+static void check_run(struct sl_job *job)
+{
+    struct upload *u = (struct upload *)job;
+    struct sl_err err = {0};
+    u->verdict = walk_spool(u->run, u, true, &err);
+    snprintf(u->reason, sizeof(u->reason), "%.*s", (int)sizeof(u->reason) - 1, err.msg);
+}
+
+static void check_done(struct sl_job *job, void *ctx)
+{
+    struct upload *u = (struct upload *)job;
+    struct run *r = u->run;
+    (void)ctx;
+    u->checking = false;
+    if (r->phase != RUN_OPEN) {
+        if (u->asks)
+            core_reply_put(r->c, u->request, SL_PUT_STALE, 0, "the round is closed");
+        u->asks = false;
+        return;
+    }
+    if (u->verdict == SL_OK)
+        accept(r, u, NULL);
+    else
+        reject(r, r->round.members[u->position].client, u, u->reason);
+}
+
+/* Every chunk is there and the client says that it is all. */
+static void complete(struct run *r, struct upload *u, sl_request_id id, const struct sl_msg *m)
+{
+    uint32_t client = r->round.members[u->position].client;
+    struct sl_err err = {0};
+    u->asks = true;
+    u->request = id;
+    u->meta = m->put_chunk.meta;
+    enum sl_code rc = check_meta(r, client, &u->meta, &err);
+    if (rc != SL_OK) {
+        reject(r, client, u, err.msg);
+        return;
+    }
+    if (!one_chunk(r)) {
+        u->checking = true;
+        u->job = (struct sl_job){.run = check_run, .done = check_done};
+        sl_executor_submit(r->c->env.executor, &u->job);
+        return;
+    }
+    struct sl_blob_id id_is;
+    memcpy(r->tile, m->attachment, m->attachment_bytes); /* aligned */
+    sl_xxh3_128(r->tile, m->attachment_bytes, &id_is);
+    rc = sl_blob_id_equal(&id_is, &u->blob.id) ? SL_OK : checksum_error(&err);
+    if (rc == SL_OK)
+        rc = check_values(r, &u->meta, r->tile, 0, r->n_values, &err);
+    if (rc == SL_OK)
+        accept(r, u, r->tile);
+    else
+        reject(r, client, u, err.msg);
+}
+
+/* --- requests --------------------------------------------------------------------------------------- */
+
+static bool take_chunk(struct run *r, struct upload *u, const struct sl_msg *m, struct sl_err *err)
+{
+    uint32_t chunk = (uint32_t)(m->put_chunk.offset / SL_CHUNK_BYTES);
+    enum sl_code rc = r->c->env.store->ops->spool_write(r->c->env.store, u->position,
+                                                        m->put_chunk.offset, m->attachment,
+                                                        m->attachment_bytes, err);
+    if (rc != SL_OK)
+        return false;
+    SL_CRASH_POINT("after_spool");
+    if ((u->have[chunk / 8] & (1u << chunk % 8)) == 0) {
+        u->have[chunk / 8] |= (uint8_t)(1u << chunk % 8);
+        u->n_have++;
+    }
+    return true;
+}
+
+/* Is this a chunk of an update this round waits for? Else answers and returns NULL. */
+static struct upload *welcome(struct sl_coordinator *c, uint32_t client, sl_request_id id,
+                              const struct sl_msg *m)
+{
+    struct run *r = c->run;
+    char reason[SL_WIRE_REASON];
+    if (r == NULL || m->put_chunk.run_id != r->id || r->phase != RUN_OPEN ||
+        m->put_chunk.round != r->round.number) {
+        snprintf(reason, sizeof(reason), "run %" PRIu64 " round %" PRIu32 " is not open",
+                 m->put_chunk.run_id, m->put_chunk.round);
+        core_reply_put(c, id, SL_PUT_STALE, 0, reason);
+        return NULL;
+    }
+    const struct sl_member *member = sl_round_member(&r->round, client);
+    if (member == NULL) {
+        core_reply_put(c, id, SL_PUT_REJECTED, 0, "not selected in this round");
+        return NULL;
+    }
+    if (member->state == SL_MEMBER_ACCEPTED) {
+        core_reply_put(c, id, SL_PUT_ACCEPTED, 0, "");
+        return NULL;
+    }
+    if (member->state == SL_MEMBER_FAILED) {
+        core_reply_put(c, id, SL_PUT_REJECTED, 0, member->reason);
+        return NULL;
+    }
+    return &r->uploads[member - r->round.members];
+}
+
+static bool misshapen(const struct run *r, const struct sl_msg *m, char reason[SL_WIRE_REASON])
+{
+    uint64_t size = r->model_ref.size, left = size - m->put_chunk.offset;
+    uint64_t want = left < SL_CHUNK_BYTES ? left : SL_CHUNK_BYTES;
+    if (m->put_chunk.blob.size != size) {
+        snprintf(reason, SL_WIRE_REASON, "update of %" PRIu64 " bytes (%" PRIu64 " expected)",
+                 m->put_chunk.blob.size, size);
+        return true;
+    }
+    if (m->put_chunk.offset % SL_CHUNK_BYTES != 0 || m->attachment_bytes != want) {
+        snprintf(reason, SL_WIRE_REASON, "chunk of %zu bytes at %" PRIu64
+                 " (chunks of %zu in a row expected)", m->attachment_bytes, m->put_chunk.offset,
+                 SL_CHUNK_BYTES);
+        return true;
+    }
+    return false;
+}
+
+void upload_put(struct sl_coordinator *c, uint32_t client, sl_request_id id, const struct sl_msg *m)
+{
+    struct upload *u = welcome(c, client, id, m);
+    if (u == NULL)
+        return;
+    struct run *r = u->run;
+    char reason[SL_WIRE_REASON];
+    if (misshapen(r, m, reason)) {
+        u->asks = true;
+        u->request = id;
+        reject(r, client, u, reason);
+        return;
+    }
+    if (u->checking) { /* asked again while the check runs: the later request gets the answer */
+        if (m->put_chunk.has_meta && u->asks)
+            core_reply_put(c, u->request, SL_PUT_MORE, r->model_ref.size, "");
+        if (m->put_chunk.has_meta) {
+            u->asks = true;
+            u->request = id;
+        } else {
+            core_reply_put(c, id, SL_PUT_MORE, r->model_ref.size, "");
+        }
+        return;
+    }
+    if (u->have == NULL && (u->have = sl_calloc((n_chunks(r->model_ref.size) + 7) / 8, 1)) == NULL) {
+        core_reply_put(c, id, SL_PUT_MORE, 0, "");
+        return;
+    }
+    if (u->n_have > 0 && !sl_blob_id_equal(&u->blob.id, &m->put_chunk.blob.id))
+        upload_reset(u); /* another update than the one begun: from the start */
+    u->blob = m->put_chunk.blob;
+    struct sl_err err;
+    if (!take_chunk(r, u, m, &err)) {
+        core_reply_put(c, id, SL_PUT_MORE, m->put_chunk.offset, "");
+        core_fault(c, err.code, &err);
+        return;
+    }
+    if (m->put_chunk.has_meta && u->n_have == n_chunks(r->model_ref.size))
+        complete(r, u, id, m);
+    else
+        core_reply_put(c, id, SL_PUT_MORE, next_missing(u), "");
+}
+
+/* --- into the sum ----------------------------------------------------------------------------------- */
+
+static void add_run(struct sl_job *job)
+{
+    struct work *w = (struct work *)job;
+    w->rc = walk_spool(w->adds->run, w->adds, false, &w->err);
+}
+
+static void add_done(struct sl_job *job, void *ctx)
+{
+    struct work *w = (struct work *)job;
+    struct run *r = w->adds->run;
+    (void)ctx;
+    w->busy = false;
+    if (w->rc != SL_OK) {
+        core_fault(r->c, w->rc, &w->err);
+        return;
+    }
+    sl_sum_count(&r->sum, w->adds->meta.weight);
+    w->adds->added = true;
+    SL_CRASH_POINT("after_add");
+    upload_advance(r);
+}
+
+void upload_advance(struct run *r)
+{
+    if (r->work.busy || r->c->fault.code != SL_OK ||
+        (r->phase != RUN_OPEN && r->phase != RUN_CLOSING))
+        return;
+    for (size_t i = 0; i < r->round.n_members; i++) {
+        struct upload *u = &r->uploads[i];
+        if (r->round.members[i].state != SL_MEMBER_ACCEPTED || u->added)
+            continue;
+        r->work.busy = true;
+        r->work.adds = u;
+        r->work.job = (struct sl_job){.run = add_run, .done = add_done};
+        sl_executor_submit(r->c->env.executor, &r->work.job);
+        return;
+    }
+    if (r->phase == RUN_CLOSING)
+        commit_start(r);
+}
+
+/* --- after a restart -------------------------------------------------------------------------------- */
+
+enum sl_code upload_restore(struct run *r, uint32_t position, const struct sl_member_row *row,
+                            struct sl_err *err)
+{
+    struct sl_coordinator *c = r->c;
+    struct upload *u = &r->uploads[position];
+    struct sl_err why = {0};
+    u->blob = row->blob;
+    u->meta = row->meta;
+    bool good = row->slot == position && row->blob.size == r->model_ref.size &&
+                walk_spool(r, u, true, &why) == SL_OK;
+    if (!good) {
+        sl_log_write(c->env.log, SL_LOG_WARN,
+                     "spooled update of client %" PRIu32 " is damaged; asking for it again",
+                     row->client);
+        upload_reset(u);
+        return c->env.store->ops->unaccept(c->env.store, r->id, r->round.number, row->client, err);
+    }
+    u->order = row->order;
+    u->accepted_ms = c->now_ms;
+    if (row->order >= r->next_order)
+        r->next_order = row->order + 1;
+    note_eval(r, row->client, &u->meta);
+    struct sl_round_event ev = {
+        .kind = SL_ROUND_EV_ACCEPTED, .now_ms = c->now_ms, .client = row->client};
+    if (sl_round_step(&r->round, &ev) == SL_ROUND_COMMIT)
+        r->phase = RUN_CLOSING;
+    return SL_OK;
+}
