@@ -111,7 +111,7 @@ status=0
 ended=$(date +%s.%N)
 report=${report:-$out/report.jsonl}
 "$ctl" report --run 1 -o "$report"
-"$ctl" report --run 1 --svg "$out/curve.svg" -o /dev/null
+"$ctl" report --run 1 --svg "$out/curve.svg"
 "$ctl" export -o "$out/model.npz"
 if [ $status -ne 0 ]; then
     echo "the run failed; logs: $out/server.log, $out/clients/*/log" >&2

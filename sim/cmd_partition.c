@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,6 +8,8 @@
 #include "common/mem.h"
 #include "common/partition.h"
 #include "common/plan.h"
+#include "common/plot_svg.h"
+#include "common/plot_term.h"
 #include "sim/commands.h"
 
 /* A cut, counted: clients x labels. */
@@ -15,7 +18,7 @@ struct table {
     int32_t *labels;
     size_t n_labels;
     uint32_t n_classes;
-    uint32_t *count; /* [clients, n_classes] */
+    uint64_t *count; /* [clients, n_classes] */
 };
 
 static void table_deinit(struct table *t)
@@ -47,9 +50,15 @@ static enum sl_code make_table(const struct sl_plan *plan, struct table *t,
     if (!sl_size_mul(t->part.clients, t->n_classes, &cells) ||
         (t->count = sl_calloc(cells, sizeof(*t->count))) == NULL)
         return sl_err_set(err, SL_E_NOMEM, "table of clients x labels");
-    for (uint32_t c = 0; c < t->part.clients; c++)
-        sl_partition_histogram(&t->part, t->labels, c, t->n_classes,
-                               t->count + (size_t)c * t->n_classes);
+    uint32_t *row = sl_calloc(t->n_classes, sizeof(*row));
+    if (row == NULL)
+        return sl_err_set(err, SL_E_NOMEM, "table of clients x labels");
+    for (uint32_t c = 0; c < t->part.clients; c++) {
+        sl_partition_histogram(&t->part, t->labels, c, t->n_classes, row);
+        for (uint32_t k = 0; k < t->n_classes; k++)
+            t->count[(size_t)c * t->n_classes + k] = row[k];
+    }
+    free(row);
     return SL_OK;
 }
 
@@ -62,7 +71,7 @@ static void print_csv(const struct table *t)
     for (uint32_t c = 0; c < t->part.clients; c++) {
         printf("%" PRIu32 ",%zu", c, t->part.offset[c + 1] - t->part.offset[c]);
         for (uint32_t k = 0; k < t->n_classes; k++)
-            printf(",%" PRIu32, t->count[(size_t)c * t->n_classes + k]);
+            printf(",%" PRIu64, t->count[(size_t)c * t->n_classes + k]);
         putchar('\n');
     }
 }
@@ -76,7 +85,7 @@ static void print_table(const struct table *t)
     for (uint32_t c = 0; c < t->part.clients; c++) {
         printf("%6" PRIu32 "  %7zu", c, t->part.offset[c + 1] - t->part.offset[c]);
         for (uint32_t k = 0; k < t->n_classes; k++)
-            printf(" %6" PRIu32, t->count[(size_t)c * t->n_classes + k]);
+            printf(" %6" PRIu64, t->count[(size_t)c * t->n_classes + k]);
         putchar('\n');
     }
 }
@@ -95,23 +104,52 @@ static void print_sizes(const struct table *t)
            (double)total / t->part.clients);
 }
 
+static struct sl_plot_heat picture(const struct table *t)
+{
+    return (struct sl_plot_heat){.title = "Samples of each label by client",
+                                 .row_name = "client",
+                                 .col_name = "label",
+                                 .counts = t->count,
+                                 .rows = t->part.clients,
+                                 .cols = t->n_classes};
+}
+
+static enum sl_code draw(const struct table *t, const char *path, struct sl_err *err)
+{
+    struct sl_plot_heat heat = picture(t);
+    FILE *f = fopen(path, "w");
+    if (f == NULL)
+        return sl_err_errno(err, errno, "%s", path);
+    enum sl_code rc = sl_plot_svg_heat(f, &heat, err);
+    if (fclose(f) != 0 && rc == SL_OK)
+        rc = sl_err_errno(err, errno, "%s", path);
+    return rc;
+}
+
+static void show(const struct table *t)
+{
+    struct sl_plot_heat heat = picture(t);
+    print_table(t);
+    putchar('\n');
+    sl_plot_term_heat(stdout, &heat, 76, 24);
+    print_sizes(t);
+}
+
 enum sl_code sl_command_partition(const struct sl_sim_options *o, struct sl_err *err)
 {
     struct sl_plan plan = {0};
     struct table t = {0};
-    if (o->svg != NULL)
-        return sl_err_set(err, SL_E_USAGE, "--svg is not in this version (--csv is)");
     enum sl_code rc = sl_plan_load(o->path, o->set, o->n_set, &plan, err);
     if (rc != SL_OK)
         return rc;
     rc = make_table(&plan, &t, err);
     if (rc == SL_OK) {
-        if (o->csv) {
+        if (o->csv)
             print_csv(&t);
-        } else {
-            print_table(&t);
-            print_sizes(&t);
-        }
+        else
+            show(&t);
+        if (o->svg != NULL)
+            rc = draw(&t, o->svg, err);
     }
     table_deinit(&t);
     sl_plan_deinit(&plan);

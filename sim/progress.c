@@ -6,6 +6,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/plot_term.h"
+
 static double now_s(void)
 {
     struct timespec t;
@@ -120,6 +122,8 @@ void sl_progress_summary(struct sl_progress *p, double virtual_s, const char *re
     const json_t *accuracy = json_object_get(p->end, "accuracy");
     const char *digest = json_string_value(json_object_get(p->end, "model_digest"));
     fputc('\n', p->out);
+    if (p->n > 1)
+        sl_plot_term_curve(p->out, "test accuracy by round", p->at_round, p->accuracy, p->n, 72, 14);
     if (json_is_number(accuracy))
         fprintf(p->out, "accuracy   %.2f %%\n", 100 * json_number_value(accuracy));
     if (digest != NULL)

@@ -11,6 +11,7 @@
 struct sl_ctl_options {
     const char *socket;
     const char *out;   /* -o */
+    const char *svg;   /* --svg */
     const char *name;  /* --name */
     const char *key;   /* --key */
     const char **sets; /* --set, repeated */

@@ -11,6 +11,7 @@
 #include "common/mem.h"
 #include "common/model_file.h"
 #include "common/plan.h"
+#include "common/plot_svg.h"
 #include "server/ctl/ctl.h"
 
 #define DEFAULT_SOCKET "/run/starling/admin.sock"
@@ -248,6 +249,37 @@ static enum sl_code cmd_explain(struct sl_ctl_link *l, const struct sl_ctl_optio
                       "explain", err);
 }
 
+/* The learning curve of a report as an SVG file. */
+static enum sl_code draw_curve(const json_t *report, const char *path, struct sl_err *err)
+{
+    size_t n = 0, i, max = json_array_size(report);
+    double *x = sl_calloc(max, sizeof(*x)), *y = sl_calloc(max, sizeof(*y));
+    json_t *line;
+    json_array_foreach(report, i, line)
+    {
+        const json_t *a = json_object_get(line, "accuracy");
+        if (x == NULL || y == NULL || !json_is_number(a) ||
+            strcmp(text_of(line, "event"), "round") != 0)
+            continue;
+        x[n] = json_number_value(json_object_get(line, "round"));
+        y[n++] = json_number_value(a);
+    }
+    struct sl_plot_series series = {.name = "test accuracy", .x = x, .y = y, .n = n};
+    struct sl_plot_lines plot = {.title = "Test accuracy by round",
+                                 .x_name = "round",
+                                 .y_name = "accuracy",
+                                 .series = &series,
+                                 .n_series = 1};
+    FILE *f = x == NULL || y == NULL ? NULL : fopen(path, "w");
+    enum sl_code rc = f == NULL ? sl_err_set(err, SL_E_IO, "%s: can't be written", path)
+                                : sl_plot_svg_lines(f, &plot, err);
+    if (f != NULL && fclose(f) != 0 && rc == SL_OK)
+        rc = sl_err_set(err, SL_E_IO, "%s: write failed", path);
+    free(x);
+    free(y);
+    return rc;
+}
+
 static enum sl_code cmd_report(struct sl_ctl_link *l, const struct sl_ctl_options *o,
                                struct sl_err *err)
 {
@@ -257,6 +289,13 @@ static enum sl_code cmd_report(struct sl_ctl_link *l, const struct sl_ctl_option
                                  &answer, err);
     if (rc != SL_OK)
         return rc;
+    if (o->svg != NULL) {
+        rc = draw_curve(json_object_get(answer, "report"), o->svg, err);
+        if (rc != SL_OK || o->out == NULL) {
+            json_decref(answer);
+            return rc;
+        }
+    }
     FILE *out = o->out != NULL ? fopen(o->out, "w") : stdout;
     if (out == NULL) {
         json_decref(answer);
@@ -374,7 +413,8 @@ static const struct command {
     {"watch", "[--run N]", "follow a run until it ends", 0, 0, false, sl_ctl_watch},
     {"explain", "[ROUND]", "what a round waits for, whom it dropped and why", 0, 1, false,
      cmd_explain},
-    {"report", "[--run N] [-o FILE]", "the report of a run, JSON lines", 0, 0, false, cmd_report},
+    {"report", "[--run N] [-o FILE] [--svg FILE]", "the report of a run, JSON lines; its curve", 0, 0,
+     false, cmd_report},
     {"export", "-o FILE", "write the model (.npz or .safetensors)", 0, 0, false, cmd_export},
     {"pause", "", "start no new round", 0, 0, false, cmd_pause},
     {"resume", "", "go on after pause", 0, 0, false, cmd_resume},
@@ -408,7 +448,8 @@ static enum sl_code parse(int argc, char **argv, struct sl_ctl_options *o, bool 
         {"set", required_argument, NULL, 'S'},    {"seed", required_argument, NULL, 'e'},
         {"index", required_argument, NULL, 'i'},  {"name", required_argument, NULL, 'n'},
         {"key", required_argument, NULL, 'k'},    {"run", required_argument, NULL, 'r'},
-        {"out", required_argument, NULL, 'o'},    {"quiet", no_argument, NULL, 'q'},
+        {"out", required_argument, NULL, 'o'},    {"svg", required_argument, NULL, 'g'},
+        {"quiet", no_argument, NULL, 'q'},
         {"help", no_argument, NULL, 'h'},         {"version", no_argument, NULL, 'V'},
         {NULL, 0, NULL, 0}};
     enum sl_code rc = SL_OK;
@@ -422,6 +463,7 @@ static enum sl_code parse(int argc, char **argv, struct sl_ctl_options *o, bool 
         case 'n': o->name = optarg; break;
         case 'k': o->key = optarg; break;
         case 'o': o->out = optarg; break;
+        case 'g': o->svg = optarg; break;
         case 'e': rc = number(optarg, "--seed", &o->seed, err); break;
         case 'i': rc = number(optarg, "--index", &o->index, err); break;
         case 'r': rc = number(optarg, "--run", &o->run, err); break;
