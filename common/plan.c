@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/plan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/file.h"
+#include "common/plan_rows.h"
+
+void sl_plan_deinit(struct sl_plan *p)
+{
+    if (p == NULL)
+        return;
+    sl_model_spec_deinit(&p->model.layers);
+    *p = (struct sl_plan){0};
+}
+
+void sl_plan_default(struct sl_plan *ret)
+{
+    *ret = (struct sl_plan){
+        .run = {.name = "run", .seed = 1, .rounds = 10, .eval_every = 1, .max_retries = 2},
+        .data = {.partition = {.kind = SL_PARTITION_IID,
+                               .clients = 10,
+                               .alpha = 0.3,
+                               .min_size = 10,
+                               .shards_per_client = 2,
+                               .share = 0.8,
+                               .exponent = 1.0}},
+        .model = {.name = "tiny", .init_seed = 1, .init_gain = 1.0},
+        .train = {.epochs = 1,
+                  .batch_size = 32,
+                  .local_steps = -1,
+                  .lr = 0.05,
+                  .beta1 = 0.9,
+                  .beta2 = 0.999,
+                  .eps = 1e-8,
+                  .schedule = {.step_every = 10, .factor = 0.5}},
+        .strategy = {.name = "fedavg"},
+        .selection = {.policy = "random",
+                      .over_select = 1.0,
+                      .deadline_s = 600,
+                      .quorum = 1.0},
+        .aggregation = {.max_abs = 8, .max_weight = 1000000, .fraction_bits = 32},
+        .sim = {.world = {.device = "constant",
+                          .samples_per_s = 1000,
+                          .device_sigma = 0.5,
+                          .network = "constant",
+                          .up_mbit = 20,
+                          .down_mbit = 100,
+                          .rtt_ms = 40,
+                          .network_sigma = 0.5},
+                .faults = {.delay_ms = 100}},
+    };
+}
+
+/* --- checks across keys ------------------------------------------------------------------------ */
+
+struct check {
+    struct sl_schema_in in;
+    const struct sl_yaml_node *root;
+    struct sl_err *err;
+};
+
+/* The node of "a.b.c"; NULL when it is not given. */
+static const struct sl_yaml_node *node_of(const struct check *c, const char *path)
+{
+    const struct sl_yaml_node *n = c->root;
+    char key[64];
+    while (n != NULL && *path != '\0') {
+        size_t size = strcspn(path, ".");
+        memcpy(key, path, size);
+        key[size] = '\0';
+        n = sl_yaml_get(n, key);
+        path += size + (path[size] == '.');
+    }
+    return n;
+}
+
+#define FAIL(key, code, ...) sl_schema_fail(&c->in, node_of(c, key), key, c->err, code, __VA_ARGS__)
+
+static enum sl_code check_model(const struct check *c, struct sl_plan *p)
+{
+    const struct sl_yaml_node *name = node_of(c, "model.name"), *layers = node_of(c, "model.layers");
+    const struct sl_yaml_node *init = node_of(c, "model.init");
+    if (name != NULL && layers != NULL) {
+        if (name->is_set == layers->is_set)
+            return FAIL("model.layers", SL_E_INPUT, "only one of model.name and model.layers");
+        if (name->is_set)
+            sl_model_spec_deinit(&p->model.layers);
+    }
+    if (p->model.layers.n_layers > 0)
+        p->model.name[0] = '\0';
+    const struct sl_yaml_node *rule = init != NULL && init->kind == SL_YAML_SCALAR
+                                          ? init
+                                          : node_of(c, "model.init.rule");
+    if (node_of(c, "model.init.file") != NULL && rule == NULL)
+        p->model.init = SL_INIT_FILE;
+    else if (node_of(c, "model.init.file") != NULL && p->model.init != SL_INIT_FILE)
+        return FAIL("model.init.file", SL_E_INPUT, "is no key of model.init.rule: %s",
+                    rule->text);
+    if (p->model.init == SL_INIT_FILE && p->model.init_path[0] == '\0')
+        return FAIL("model.init.path", SL_E_INPUT, "is missing (model.init.rule is file)");
+    return SL_OK;
+}
+
+static enum sl_code check_files(const struct check *c, const struct sl_plan *p)
+{
+    if (p->data.partition.kind == SL_PARTITION_FILE && p->data.partition.path[0] == '\0')
+        return FAIL("data.partition.path", SL_E_INPUT,
+                    "is missing (data.partition.kind is file)");
+    if (strcmp(p->selection.policy, "file") == 0 && p->selection.path[0] == '\0')
+        return FAIL("selection.path", SL_E_INPUT, "is missing (selection.policy is file)");
+    if (strcmp(p->sim.world.device, "trace") == 0 && p->sim.world.device_trace[0] == '\0')
+        return FAIL("sim.device.path", SL_E_INPUT, "is missing (sim.device.kind is trace)");
+    if (strcmp(p->sim.world.network, "trace") == 0 && p->sim.world.network_trace[0] == '\0')
+        return FAIL("sim.network.path", SL_E_INPUT, "is missing (sim.network.kind is trace)");
+    return SL_OK;
+}
+
+static enum sl_code check_numbers(const struct check *c, const struct sl_plan *p)
+{
+    uint32_t clients = p->data.partition.clients;
+    if (p->selection.clients_per_round > clients)
+        return FAIL("selection.clients_per_round", SL_E_RANGE,
+                    "%u is out of range (0 to %u, which is data.partition.clients)",
+                    p->selection.clients_per_round, clients);
+    if (p->run.min_clients > clients)
+        return FAIL("run.min_clients", SL_E_RANGE,
+                    "%u is out of range (0 to %u, which is data.partition.clients)",
+                    p->run.min_clients, clients);
+    bool by_steps = p->train.local_steps >= 0 || p->train.steps_path[0] != '\0';
+    if (p->train.epochs == 0 && !by_steps)
+        return FAIL("train.epochs", SL_E_RANGE,
+                    "0 is out of range (1 to 100000 when there are no train.local_steps)");
+    if (p->train.schedule.kind == SL_SCHEDULE_COSINE && p->train.schedule.min_lr > p->train.lr)
+        return FAIL("train.lr_schedule.min_lr", SL_E_RANGE,
+                    "%g is out of range (0 to %g, which is train.lr)", p->train.schedule.min_lr,
+                    p->train.lr);
+    return SL_OK;
+}
+
+/* data.path names a file or folder for all datasets but synthetic, whose options it holds. */
+static enum sl_code place_data(const struct check *c, struct sl_plan *p)
+{
+    const struct sl_yaml_node *node = node_of(c, "data.path");
+    const char *folder = c->in.folder == NULL ? "" : c->in.folder;
+    char *path = p->data.path;
+    if (strcmp(p->data.dataset, "synthetic") == 0 || folder[0] == '\0' || path[0] == '\0' ||
+        path[0] == '/' || node == NULL || node->is_set)
+        return SL_OK;
+    size_t n_folder = strlen(folder), n = strlen(path);
+    if (n_folder + 1 + n >= sizeof(p->data.path))
+        return FAIL("data.path", SL_E_LIMIT, "text of %zu bytes (at most %zu)", n_folder + 1 + n,
+                    sizeof(p->data.path) - 1);
+    memmove(path + n_folder + 1, path, n + 1);
+    memcpy(path, folder, n_folder);
+    path[n_folder] = '/';
+    return SL_OK;
+}
+
+/* --- reading ----------------------------------------------------------------------------------- */
+
+static enum sl_code bind(struct sl_yaml_doc *doc, const char *folder, struct sl_plan *p,
+                         struct sl_err *err)
+{
+    struct check c = {{.where = doc->where, .folder = folder}, doc->root, err};
+    enum sl_code rc = sl_schema_bind(&sl_plan_schema, &c.in, doc->root, p, err);
+    if (rc == SL_OK)
+        rc = check_model(&c, p);
+    if (rc == SL_OK)
+        rc = check_files(&c, p);
+    if (rc == SL_OK)
+        rc = check_numbers(&c, p);
+    return rc == SL_OK ? place_data(&c, p) : rc;
+}
+
+static enum sl_code parse(const char *text, size_t n, const char *where, const char *folder,
+                          const struct sl_plan_override *overrides, size_t n_overrides,
+                          struct sl_plan *ret, struct sl_err *err)
+{
+    struct sl_yaml_doc doc = {0};
+    struct sl_plan p;
+    sl_plan_default(&p);
+    enum sl_code rc = sl_yaml_parse(text, n, where, &doc, err);
+    for (size_t i = 0; i < n_overrides && rc == SL_OK; i++)
+        rc = sl_yaml_set(&doc, overrides[i].text, err);
+    if (rc == SL_OK)
+        rc = bind(&doc, folder, &p, err);
+    sl_yaml_deinit(&doc);
+    if (rc == SL_OK)
+        *ret = p;
+    else
+        sl_plan_deinit(&p);
+    return rc;
+}
+
+enum sl_code sl_plan_parse(const char *text, size_t n, const char *where,
+                           const struct sl_plan_override *overrides, size_t n_overrides,
+                           struct sl_plan *ret, struct sl_err *err)
+{
+    return parse(text, n, where, NULL, overrides, n_overrides, ret, err);
+}
+
+enum sl_code sl_plan_load(const char *path, const struct sl_plan_override *overrides,
+                          size_t n_overrides, struct sl_plan *ret, struct sl_err *err)
+{
+    char folder[SL_PLAN_PATH];
+    if (!sl_path_folder(path, folder, sizeof(folder)))
+        return sl_err_set(err, SL_E_LIMIT, "%.60s...: a path of more than %d bytes", path,
+                          SL_PLAN_PATH - 1);
+    uint8_t *text;
+    size_t n;
+    enum sl_code rc = sl_file_read(path, SL_PLAN_BYTES_MAX, &text, &n, err);
+    if (rc != SL_OK)
+        return rc;
+    rc = parse((const char *)text, n, path, folder, overrides, n_overrides, ret, err);
+    free(text);
+    return rc;
+}
+
+/* --- what follows from a plan ------------------------------------------------------------------ */
+
+#define PI 3.14159265358979323846
+
+/* Taylor polynomials for |x| <= pi/4, error below 2e-16; fixed order, so fixed bits. */
+static double small_cos(double x)
+{
+    double y = x * x;
+    return 1 + y * (-1.0 / 2 +
+                    y * (1.0 / 24 +
+                         y * (-1.0 / 720 +
+                              y * (1.0 / 40320 +
+                                   y * (-1.0 / 3628800 +
+                                        y * (1.0 / 479001600 - y / 87178291200.0))))));
+}
+
+static double small_sin(double x)
+{
+    double y = x * x;
+    return x * (1 + y * (-1.0 / 6 +
+                         y * (1.0 / 120 +
+                              y * (-1.0 / 5040 +
+                                   y * (1.0 / 362880 +
+                                        y * (-1.0 / 39916800 + y / 6227020800.0))))));
+}
+
+/* cos(pi t) for 0 <= t <= 1 */
+static double cos_pi(double t)
+{
+    if (t <= 0.25)
+        return small_cos(PI * t);
+    return t <= 0.75 ? small_sin(PI * (0.5 - t)) : -small_cos(PI * (1 - t));
+}
+
+static double whole_power(double x, uint32_t n)
+{
+    double r = 1;
+    for (; n > 0; n >>= 1, x *= x)
+        if (n & 1)
+            r *= x;
+    return r;
+}
+
+double sl_plan_lr(const struct sl_plan *p, uint32_t round)
+{
+    double lr = p->train.lr, least = p->train.schedule.min_lr;
+    uint32_t last = p->run.rounds > 0 ? p->run.rounds - 1 : 0;
+    switch (p->train.schedule.kind) {
+    case SL_SCHEDULE_CONSTANT:
+        return lr;
+    case SL_SCHEDULE_STEP:
+        return lr * whole_power(p->train.schedule.factor, round / p->train.schedule.step_every);
+    case SL_SCHEDULE_COSINE:
+        if (round >= last)
+            return last == 0 ? lr : least;
+        return least + (lr - least) * (0.5 * (1 + cos_pi((double)round / last)));
+    }
+    return lr;
+}
+
+uint32_t sl_plan_cohort_size(const struct sl_plan *p)
+{
+    uint32_t n = p->selection.clients_per_round;
+    return n == 0 || n > p->data.partition.clients ? p->data.partition.clients : n;
+}
