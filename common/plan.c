@@ -78,10 +78,27 @@ static const struct sl_yaml_node *node_of(const struct check *c, const char *pat
 
 #define FAIL(key, code, ...) sl_schema_fail(&c->in, node_of(c, key), key, c->err, code, __VA_ARGS__)
 
+/* `init: {file: P}` says the rule too. */
+static enum sl_code check_init(const struct check *c, struct sl_plan *p)
+{
+    const struct sl_yaml_node *init = node_of(c, "model.init"), *file = sl_yaml_get(init, "file");
+    const struct sl_yaml_node *rule = sl_yaml_get(init, "rule");
+    if (file != NULL && rule == NULL)
+        p->model.init = SL_INIT_FILE;
+    if (file != NULL && p->model.init != SL_INIT_FILE) {
+        if (file->is_set || !rule->is_set)
+            return FAIL("model.init.file", SL_E_INPUT, "is no key of model.init.rule: %s",
+                        rule->text);
+        p->model.init_path[0] = '\0';
+    }
+    if (p->model.init == SL_INIT_FILE && p->model.init_path[0] == '\0')
+        return FAIL("model.init.path", SL_E_INPUT, "is missing (model.init.rule is file)");
+    return SL_OK;
+}
+
 static enum sl_code check_model(const struct check *c, struct sl_plan *p)
 {
     const struct sl_yaml_node *name = node_of(c, "model.name"), *layers = node_of(c, "model.layers");
-    const struct sl_yaml_node *init = node_of(c, "model.init");
     if (name != NULL && layers != NULL) {
         if (name->is_set == layers->is_set)
             return FAIL("model.layers", SL_E_INPUT, "only one of model.name and model.layers");
@@ -90,17 +107,7 @@ static enum sl_code check_model(const struct check *c, struct sl_plan *p)
     }
     if (p->model.layers.n_layers > 0)
         p->model.name[0] = '\0';
-    const struct sl_yaml_node *rule = init != NULL && init->kind == SL_YAML_SCALAR
-                                          ? init
-                                          : node_of(c, "model.init.rule");
-    if (node_of(c, "model.init.file") != NULL && rule == NULL)
-        p->model.init = SL_INIT_FILE;
-    else if (node_of(c, "model.init.file") != NULL && p->model.init != SL_INIT_FILE)
-        return FAIL("model.init.file", SL_E_INPUT, "is no key of model.init.rule: %s",
-                    rule->text);
-    if (p->model.init == SL_INIT_FILE && p->model.init_path[0] == '\0')
-        return FAIL("model.init.path", SL_E_INPUT, "is missing (model.init.rule is file)");
-    return SL_OK;
+    return check_init(c, p);
 }
 
 static enum sl_code check_files(const struct check *c, const struct sl_plan *p)
