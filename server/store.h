@@ -6,8 +6,10 @@
  *
  * Durability. `written` survives kill -9 of the process; `synced` survives a power cut.
  *   clients, tokens, runs      synced when the call returns (rare)
- *   round_open, accept,        written; synced by the next round_commit, or at once with
- *   progress                   state.sync: every-update
+ *   round_open, accept         written; synced by the next round_commit or progress, or at once
+ *                              with state.sync: every-update
+ *   progress                   synced (once a second at most): a power cut does not give a round
+ *                              its deadline back
  *   round_commit               one transaction, synced when the call returns; what it names
  *                              (the checkpoint) was synced before
  *   spool                      written; checked by its XXH3-128 when read again

@@ -228,16 +228,17 @@ static enum sl_code round_progress(struct sl_store *base, uint64_t run, uint32_t
     enum sl_code rc = find_open(s, run, round, &r, err);
     if (rc != SL_OK)
         return rc;
-    struct sl_op *last = s->l.log.n > s->l.n_synced ? s->l.log.at[s->l.log.n - 1] : NULL;
+    struct sl_op *last = s->l.log.n > 0 ? s->l.log.at[s->l.log.n - 1] : NULL;
     if (last != NULL && last->kind == SL_OP_PROGRESS && last->run == run &&
-        last->round == round) {
+        last->round == round) { /* takes its place, so that the log does not grow by the second */
         last->remaining_ms = remaining_ms;
         r->remaining_ms = remaining_ms;
+        s->l.n_synced = s->l.log.n;
         return SL_OK;
     }
     struct sl_op op = {
         .kind = SL_OP_PROGRESS, .run = run, .round = round, .remaining_ms = remaining_ms};
-    return sl_mem_log_add(&s->l, &op, NULL, 0, err);
+    return log_synced(s, &op, NULL, 0, err);
 }
 
 static enum sl_code accept_update(struct sl_store *base, uint64_t run, uint32_t round,

@@ -295,7 +295,7 @@ static enum sl_code round_progress(struct sl_store *base, uint64_t run, uint32_t
                                    uint64_t remaining_ms, struct sl_err *err)
 {
     struct sqlite_store *s = self(base);
-    enum sl_code rc = sl_db_begin(&s->db, false, err);
+    enum sl_code rc = sl_db_begin(&s->db, true, err);
     if (rc != SL_OK)
         return rc;
     return sl_db_end(&s->db, write_progress(s, run, round, remaining_ms, err), err);
