@@ -9,6 +9,7 @@ class DelayProxy:
     def __init__(self, target_port, seed, mean_s=0.03):
         self.target_port, self.random, self.mean_s = target_port, random.Random(seed), mean_s
         self.port, self.loop = 0, asyncio.new_event_loop()
+        self.loop.set_exception_handler(lambda loop, context: None) # cancelled at the end
         started = threading.Event()
         self.thread = threading.Thread(target=self._main, args=(started,), daemon=True)
         self.thread.start()
@@ -20,6 +21,11 @@ class DelayProxy:
         self.port = server.sockets[0].getsockname()[1]
         started.set()
         self.loop.run_forever()
+        tasks = asyncio.all_tasks(self.loop)
+        for t in tasks:
+            t.cancel()
+        self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self.loop.close()
 
     async def _pump(self, reader, writer, delayed):
         try:
@@ -34,7 +40,8 @@ class DelayProxy:
         except (ConnectionError, asyncio.CancelledError):
             pass
         finally:
-            writer.close()
+            if not self.loop.is_closed():
+                writer.close()
 
     async def _client(self, reader, writer):
         try:
