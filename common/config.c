@@ -125,11 +125,13 @@ static enum sl_code place(const char *dir, const char *name, const char *key, co
 {
     if (ret[0] != '\0')
         return SL_OK;
-    size_t n = strlen(dir) + 1 + strlen(name);
+    size_t n_dir = strlen(dir), n = n_dir + 1 + strlen(name);
     if (n >= SL_CONFIG_PATH)
         return sl_err_set(err, SL_E_LIMIT, "%.220s: %s: state_dir/%s is %zu bytes (at most %d)",
                           where, key, name, n, SL_CONFIG_PATH - 1);
-    snprintf(ret, SL_CONFIG_PATH, "%s/%s", dir, name);
+    memcpy(ret, dir, n_dir);
+    ret[n_dir] = '/';
+    strcpy(ret + n_dir + 1, name);
     return SL_OK;
 }
 

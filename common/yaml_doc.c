@@ -179,7 +179,9 @@ static enum sl_code check_key(struct reader *r, const struct sl_yaml_node *map,
     const char *key = (const char *)e->data.scalar.value;
     const struct sl_yaml_node *old = sl_yaml_get(map, key);
     if (old != NULL) {
-        snprintf(what, sizeof(what), "%.60s: given twice (first in line %u)", key, old->line);
+        int n = snprintf(what, sizeof(what), "%.60s: given twice", key);
+        if (!r->is_set)
+            snprintf(what + n, sizeof(what) - (size_t)n, " (first in line %u)", old->line);
         return fail_at(r, e, what);
     }
     if (map->n_children >= SL_YAML_KEYS)
@@ -408,7 +410,7 @@ enum sl_code sl_yaml_set(struct sl_yaml_doc *d, const char *assignment, struct s
     path[n_path] = '\0';
     snprintf(where, sizeof(where), "--set %s", path);
     struct reader r = {.where = where, .is_set = true, .n_nodes = d->n_nodes, .err = err};
-    struct sl_yaml_node *map, *value = NULL;
+    struct sl_yaml_node *map = NULL, *value = NULL;
     const char *last = strrchr(path, '.');
     unsigned depth = 1 + dots(path);
     last = last == NULL ? path : last + 1;
