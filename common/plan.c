@@ -229,26 +229,41 @@ enum sl_code sl_plan_load(const char *path, const struct sl_plan_override *overr
 
 #define PI 3.14159265358979323846
 
-/* Taylor polynomials for |x| <= pi/4, error below 2e-16; fixed order, so fixed bits. */
+/* c[0] + c[1] y + c[2] y^2 ...; fixed order, so fixed bits. */
+static double polynomial(const double *c, size_t n, double y)
+{
+    double r = 0;
+    while (n-- > 0)
+        r = r * y + c[n];
+    return r;
+}
+
+/* Taylor polynomials for |x| <= pi/4; what they leave out is below 1e-16. */
 static double small_cos(double x)
 {
-    double y = x * x;
-    return 1 + y * (-1.0 / 2 +
-                    y * (1.0 / 24 +
-                         y * (-1.0 / 720 +
-                              y * (1.0 / 40320 +
-                                   y * (-1.0 / 3628800 +
-                                        y * (1.0 / 479001600 - y / 87178291200.0))))));
+    static const double c[] = {1,
+                               -1.0 / 2,
+                               1.0 / 24,
+                               -1.0 / 720,
+                               1.0 / 40320,
+                               -1.0 / 3628800,
+                               1.0 / 479001600,
+                               -1.0 / 87178291200.0,
+                               1.0 / 20922789888000.0};
+    return polynomial(c, sizeof(c) / sizeof(c[0]), x * x);
 }
 
 static double small_sin(double x)
 {
-    double y = x * x;
-    return x * (1 + y * (-1.0 / 6 +
-                         y * (1.0 / 120 +
-                              y * (-1.0 / 5040 +
-                                   y * (1.0 / 362880 +
-                                        y * (-1.0 / 39916800 + y / 6227020800.0))))));
+    static const double c[] = {1,
+                               -1.0 / 6,
+                               1.0 / 120,
+                               -1.0 / 5040,
+                               1.0 / 362880,
+                               -1.0 / 39916800,
+                               1.0 / 6227020800.0,
+                               -1.0 / 1307674368000.0};
+    return x * polynomial(c, sizeof(c) / sizeof(c[0]), x * x);
 }
 
 /* cos(pi t) for 0 <= t <= 1 */

@@ -165,6 +165,8 @@ static enum sl_code read_item(const struct sl_schema_in *in, const struct sl_yam
     const char *name = value != NULL ? value->key : item->text;
     if (!sl_layer_kind_of(name, &kind))
         return unknown_kind(in, item, name, err);
+    if (value != NULL && value->kind == SL_YAML_SCALAR && !value->quoted && value->text[0] == '\0')
+        value = NULL; /* "relu:" is the bare word, too */
     snprintf(prefix, sizeof(prefix), "%.140s.%s", in->prefix, name);
     const struct sl_schema_in inside = {in->where, in->folder, prefix};
     if (kind == SL_LAYER_RESIDUAL)

@@ -92,17 +92,15 @@ static uint64_t env_wire_bytes(void *ctx)
 
 /* --- closing ------------------------------------------------------------------------------------ */
 
-static void close_handle(uv_handle_t *h, void *arg)
-{
-    (void)arg;
-    if (!uv_is_closing(h))
-        uv_close(h, NULL);
-}
-
 static void service_closed(void *ctx)
 {
     struct daemon *d = ctx;
-    uv_walk(&d->loop, close_handle, NULL); /* what is left: timers, signals, async */
+    uv_close((uv_handle_t *)&d->wake, NULL);
+    uv_close((uv_handle_t *)&d->timer, NULL);
+    uv_close((uv_handle_t *)&d->tick, NULL);
+    uv_close((uv_handle_t *)&d->term, NULL);
+    uv_close((uv_handle_t *)&d->intr, NULL);
+    uv_close((uv_handle_t *)&d->hup, NULL);
 }
 
 /* Every job is over: stop listening, then let the loop run dry. */
@@ -400,7 +398,7 @@ enum sl_code sl_daemon_run(const struct sl_daemon_options *options, struct sl_er
         if (d->service != NULL)
             sl_service_close(d->service, service_closed, d);
         else
-            uv_walk(&d->loop, close_handle, NULL);
+            service_closed(d);
         uv_run(&d->loop, UV_RUN_DEFAULT);
     }
     close_all(d);

@@ -39,23 +39,23 @@ def crash_point(name):
     """Every process of a kind starts with the crash point set once; who dies is started without it."""
     with Fleet(N) as f:
         on_server = name in SERVER_POINTS
-        env = {"STARLING_CRASH_POINT": name + ":3"}
+        env = {"SL_CRASH_AT": name}
         f.start_server(env=env if on_server else None)
         for i in range(N):
-            f.add_client(i, env=None if on_server else {"STARLING_CRASH_POINT": name})
+            f.add_client(i, env=None if on_server else env)
         f.submit(PLAN)
         if on_server:
             wait_for(f"the coordinator to die at {name}", lambda: not f.server.alive())
-            if f.server.p.returncode != 137:
-                raise Failure(f"{name}: exit {f.server.p.returncode}, expected 137")
+            if f.server.p.returncode != -9:
+                raise Failure(f"{name}: exit {f.server.p.returncode}, expected a kill")
             f.restart_server()
             f.wait_server()
         else:
             def one_died():
                 return [i for i, c in f.clients.items() if not c.alive()]
             died = wait_for(f"a client to die at {name}", one_died)
-            if f.clients[died[0]].p.returncode != 137:
-                raise Failure(f"{name}: exit {f.clients[died[0]].p.returncode}, expected 137")
+            if f.clients[died[0]].p.returncode != -9:
+                raise Failure(f"{name}: exit {f.clients[died[0]].p.returncode}, expected a kill")
             end = time.monotonic() + 120
             while f.run_end() is None and time.monotonic() < end:
                 for c in f.clients.values(): # each dies once, at its first task
