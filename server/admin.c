@@ -186,7 +186,7 @@ static enum sl_code cmd_approve(struct sl_admin *a, const json_t *req, struct an
                                 struct sl_err *err)
 {
     struct sl_client_row row = {.state = SL_CLIENT_ENROLLED};
-    const char *key, *name;
+    const char *key = NULL, *name = NULL;
     int64_t index;
     enum sl_code rc = get_text(req, "key", &key, err);
     if (rc == SL_OK)
@@ -249,7 +249,7 @@ static enum sl_code cmd_revoke(struct sl_admin *a, const json_t *req, struct ans
 static enum sl_code cmd_submit(struct sl_admin *a, const json_t *req, struct answer *ret,
                                struct sl_err *err)
 {
-    const char *text;
+    const char *text = NULL;
     enum sl_code rc = get_text(req, "plan", &text, err);
     if (rc != SL_OK)
         return rc;
@@ -310,7 +310,7 @@ static enum sl_code dispatch(struct sl_admin *a, const char *line, size_t n, str
         json_decref(req);
         return sl_err_set(err, SL_E_USAGE, "request: a JSON object expected");
     }
-    const char *name;
+    const char *name = NULL;
     enum sl_code rc = get_text(req, "cmd", &name, err);
     if (rc == SL_OK) {
         rc = sl_err_set(err, SL_E_USAGE, "cmd: \"%.40s\" is unknown", name);
