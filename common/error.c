@@ -57,8 +57,11 @@ enum sl_code sl_err_wrap(struct sl_err *err, enum sl_code code, const char *fmt,
     err->code = code;
     int n = snprintf(err->msg, sizeof(err->msg), "%s: ", prefix);
     size_t used = n < 0 ? 0 : (size_t)n;
-    if (used < sizeof(err->msg))
-        snprintf(err->msg + used, sizeof(err->msg) - used, "%s", old);
+    if (used >= sizeof(err->msg))
+        return code;
+    size_t room = sizeof(err->msg) - used - 1, len = strnlen(old, room);
+    memcpy(err->msg + used, old, len); /* what does not fit is cut off */
+    err->msg[used + len] = '\0';
     return code;
 }
 

@@ -105,7 +105,7 @@ suites build-clang unit golden
 step "gcc and clang builds give the same model" scripts/same-digest.sh build-test build-clang
 
 export LSAN_OPTIONS=suppressions=$PWD/tests/lsan.supp:print_suppressions=0
-build build-asan -Db_sanitize=address,undefined -Dwerror=true -Doptimization=1
+build build-asan -Db_sanitize=address,undefined -Doptimization=1
 suites build-asan unit kernels fuzz scenario
 build build-tsan -Db_sanitize=thread -Doptimization=1
 suites build-tsan threads
