@@ -64,7 +64,7 @@ struct sl_plan {
         enum sl_reproducible reproducible;
     } run;
     struct {
-        char dataset[SL_PLAN_NAME]; /* fashion-mnist, idx, cifar10, csv, npz, synthetic */
+        char dataset[SL_PLAN_NAME]; /* fashion-mnist, idx, cifar10, csv, synthetic */
         char path[SL_PLAN_PATH];    /* folder or file; "" = where the package puts it */
         uint64_t limit;             /* first N training samples; 0 = all */
         uint64_t test_limit;        /* first N test samples; 0 = all */
