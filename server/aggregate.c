@@ -12,11 +12,16 @@
 
 #define FRACTION_MIN 16
 
+/* A value at the bound may be rounded up to the next whole unit; a bound that is NaN never fits. */
+static bool fits(const struct sl_sum_bounds *b, uint32_t f)
+{
+    return ceil(ldexp(b->max_abs, (int)f)) * (double)b->sum_weight < 0x1p63;
+}
+
 enum sl_code sl_sum_bounds_fit(struct sl_sum_bounds *b, struct sl_err *err)
 {
     uint32_t f = b->fraction_bits;
-    while (f >= FRACTION_MIN &&
-           ldexp(b->max_abs, (int)f) * (double)b->sum_weight >= 9223372036854775808.0)
+    while (f >= FRACTION_MIN && !fits(b, f))
         f--;
     if (f < FRACTION_MIN)
         return sl_err_set(err, SL_E_RANGE,

@@ -98,6 +98,86 @@ static void every_kernel_gives_the_bits_of_the_definition(void **state)
     }
 }
 
+/* Near 2^51 (add) and near 2^62 (add_wide), ties included, weights large enough to need all pieces of
+ * a 64-bit product; against rint itself. */
+static void every_kernel_is_exact_up_to_its_limit(void **state)
+{
+    struct sl_rng g;
+    sl_rng_init(&g, &(struct sl_rng_id){.seed = 8, .purpose = SL_RNG_TEST});
+    for (uint32_t cpu = 0; cpu < 4; cpu++) {
+        if ((cpu & ~sl_cpu_detect()) != 0)
+            continue;
+        const struct sl_sum_ops *ops = sl_sum_ops(cpu);
+        for (int e = 0; e <= 62; e++) {
+            float x[67];
+            int64_t wide[67] = {0}, narrow[67] = {0}, want[67] = {0};
+            int64_t weight = e <= 30 ? 2147483647 + (int64_t)e : 1;
+            for (size_t i = 0; i < 67; i++) { /* |x| < 1; every fifth a multiple of half a unit */
+                x[i] = 2 * sl_rng_f32(&g) - 1;
+                if (i % 5 == 0 && e < 20)
+                    x[i] = (float)ldexp(floor(x[i] * ldexp(1, e)) + 0.5, -e);
+                want[i] = weight * (int64_t)rint((double)x[i] * ldexp(1, e));
+            }
+            ops->add_wide(wide, x, 67, weight, 1.0, ldexp(1, e));
+            assert_memory_equal(wide, want, sizeof(want));
+            if (e > 51)
+                continue;
+            ops->add(narrow, x, 67, weight, 1.0, ldexp(1, e));
+            assert_memory_equal(narrow, want, sizeof(want));
+        }
+    }
+}
+
+static void every_kernel_finds_the_first_bad_value(void **state)
+{
+    static float x[600];
+    for (uint32_t cpu = 0; cpu < 4; cpu++) {
+        if ((cpu & ~sl_cpu_detect()) != 0)
+            continue;
+        for (size_t at = 0; at < 600; at++) {
+            memset(x, 0, sizeof(x));
+            x[at] = at % 2 ? NAN : -8.001f;
+            x[599] = INFINITY;
+            assert_int_equal(sl_sum_ops(cpu)->check(x, 600, 1.0, 8.0), at);
+            assert_int_equal(sl_sum_ops(cpu)->check(x, at, 1.0, 8.0), at);
+        }
+        for (size_t i = 0; i < 600; i++)
+            x[i] = i % 2 ? 8.0f : -8.0f; /* the bound itself is allowed */
+        assert_int_equal(sl_sum_ops(cpu)->check(x, 600, 1.0, 8.0), 600);
+    }
+}
+
+/* 8 * 2^50 = 2^53 units: beyond what the narrow kernel rounds. */
+static void wide_bounds_are_summed_exactly_too(void **state)
+{
+    struct sl_sum s;
+    struct sl_err err;
+    struct sl_sum_bounds b = {.max_abs = 8, .sum_weight = 100, .fraction_bits = 50};
+    const float x[] = {8.0f, -8.0f, 7.9999995f, -0.3f, 0.0f};
+    assert_int_equal(sl_sum_bounds_fit(&b, &err), SL_OK);
+    assert_int_equal(b.fraction_bits, 50);
+    assert_int_equal(sl_sum_init(&s, 5, &b, &err), SL_OK);
+    sl_sum_add_tile(&s, 0, x, 5, 100, 1.0);
+    for (size_t i = 0; i < 5; i++)
+        assert_true(s.q[i] == 100 * (int64_t)ldexp(x[i], 50));
+    sl_sum_deinit(&s);
+}
+
+static void a_cleared_sum_starts_anew(void **state)
+{
+    draw();
+    struct sl_sum s = new_sum();
+    sl_sum_add_tile(&s, 0, updates[0], N, 5, 1.0);
+    sl_sum_count(&s, 5);
+    sl_sum_clear(&s);
+    for (size_t i = 0; i < N; i++)
+        assert_true(s.q[i] == 0);
+    assert_int_equal(s.n_sum, 0);
+    sl_sum_deinit(&s);
+    sl_sum_deinit(&s);
+    sl_sum_deinit(NULL);
+}
+
 static void halves_go_to_the_even_neighbour(void **state)
 {
     const float x[] = {0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f};
@@ -133,6 +213,31 @@ static void fraction_bits_give_way_to_heavy_weights(void **state)
     assert_true(8.0 * ldexp(1, 29) * (double)(1u << 30) < ldexp(1, 63));
     b = (struct sl_sum_bounds){.max_abs = 1e6, .sum_weight = (uint64_t)1 << 40, .fraction_bits = 32};
     assert_int_equal(sl_sum_bounds_fit(&b, &err), SL_E_RANGE);
+    assert_int_equal(b.fraction_bits, 32); /* untouched on failure */
+}
+
+static void a_bound_that_is_no_number_is_refused(void **state)
+{
+    struct sl_err err;
+    const double bad[] = {NAN, INFINITY};
+    for (int i = 0; i < 2; i++) {
+        struct sl_sum_bounds b = {.max_abs = bad[i], .sum_weight = 1, .fraction_bits = 32};
+        assert_int_equal(sl_sum_bounds_fit(&b, &err), SL_E_RANGE);
+    }
+}
+
+/* 2^20 + 3/4 units are rounded up to 2^20 + 1, which this weight would carry beyond 2^63. */
+static void the_bound_counts_the_rounding_up(void **state)
+{
+    struct sl_err err;
+    const uint64_t unit = ((uint64_t)1 << 20) + 1;
+    struct sl_sum_bounds b = {.max_abs = ldexp((double)unit - 0.25, -16),
+                              .sum_weight = ((uint64_t)1 << 63) / unit + 1,
+                              .fraction_bits = 16};
+    assert_true(ldexp(b.max_abs, 16) * (double)b.sum_weight < 0x1p63);
+    assert_int_equal(sl_sum_bounds_fit(&b, &err), SL_E_RANGE);
+    b.sum_weight--;
+    assert_int_equal(sl_sum_bounds_fit(&b, &err), SL_OK);
 }
 
 int main(void)
@@ -140,9 +245,15 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_order_and_any_tiles_give_the_same_sum),
         cmocka_unit_test(every_kernel_gives_the_bits_of_the_definition),
+        cmocka_unit_test(every_kernel_is_exact_up_to_its_limit),
+        cmocka_unit_test(every_kernel_finds_the_first_bad_value),
+        cmocka_unit_test(wide_bounds_are_summed_exactly_too),
+        cmocka_unit_test(a_cleared_sum_starts_anew),
         cmocka_unit_test(halves_go_to_the_even_neighbour),
         cmocka_unit_test(the_check_finds_the_first_bad_value),
         cmocka_unit_test(fraction_bits_give_way_to_heavy_weights),
+        cmocka_unit_test(a_bound_that_is_no_number_is_refused),
+        cmocka_unit_test(the_bound_counts_the_rounding_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
