@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* state   event                          -> action (new state)
  * OPEN    TASKED by a waiting member        NOTHING
- * OPEN    ACCEPTED, FAILED, LOST            what `judge` says
+ * OPEN    ACCEPTED, FAILED                  what `judge` says
+ * OPEN    LOST of an accepted member        NOTHING (it waits again)
+ * OPEN    foreign, repeated, contradicted   IGNORED
  * OPEN    TIME before the deadline          NOTHING
  * OPEN    TIME at the deadline              COMMIT (CLOSED), REPEAT (OPEN) or GIVE_UP (FAILED)
  * others  anything                          IGNORED */
@@ -9,7 +11,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "common/mem.h"
 
@@ -38,7 +39,7 @@ enum sl_code sl_round_open(struct sl_round *r, const struct sl_round_cfg *cfg, u
         return sl_err_set(err, SL_E_NOMEM, "round of %zu members", n);
     for (size_t i = 0; i < n; i++)
         members[i].client = clients[i];
-    sl_round_deinit(r);
+    free(r->members);
     *r = (struct sl_round){.state = SL_ROUND_OPEN,
                            .cfg = *cfg,
                            .number = number,

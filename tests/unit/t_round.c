@@ -111,36 +111,138 @@ static void members_must_be_ascending_and_quorum_within_them(void **state)
     sl_round_deinit(&r);
 }
 
-/* Random events: the counts follow the members, a commit has its quorum, and no attempt outlives its
- * deadline. */
+static void a_round_opens_again_with_its_own_configuration(void **state)
+{
+    struct sl_round r = open_five(2, 1, 1);
+    struct sl_err err;
+    assert_int_equal(sl_round_open(&r, &r.cfg, 5, 0, five, 5, 100, 1000, &err), SL_E_BUG);
+    step(&r, SL_ROUND_EV_ACCEPTED, 2, 200);
+    assert_int_equal(step(&r, SL_ROUND_EV_ACCEPTED, 3, 200), SL_ROUND_COMMIT);
+    assert_int_equal(sl_round_open(&r, &r.cfg, 5, 1, five, 4, 300, 250, &err), SL_OK);
+    assert_int_equal(r.cfg.target, 2);
+    assert_int_equal(r.cfg.deadline_ms, 1000);
+    assert_int_equal(r.n_accepted, 0);
+    assert_int_equal(sl_round_remaining_ms(&r, 300), 250);
+    assert_int_equal(sl_round_remaining_ms(&r, 551), 0);
+    assert_null(sl_round_member(&r, 11));
+    assert_int_equal(step(&r, SL_ROUND_EV_TIME, 0, 550), SL_ROUND_GIVE_UP); /* attempt 1 of 1 */
+    sl_round_deinit(&r);
+}
+
+static void failures_of_all_without_quorum_repeat_at_once(void **state)
+{
+    struct sl_round r = open_five(0, 2, 1);
+    step(&r, SL_ROUND_EV_ACCEPTED, 2, 200);
+    for (int i = 1; i < 4; i++)
+        assert_int_equal(step(&r, SL_ROUND_EV_FAILED, five[i], 300), SL_ROUND_NOTHING);
+    assert_int_equal(step(&r, SL_ROUND_EV_FAILED, 11, 400), SL_ROUND_REPEAT);
+    assert_int_equal(r.deadline_at_ms, 1400);
+    assert_int_equal(r.n_failed, 0);
+    assert_string_equal(sl_round_member(&r, 11)->reason, "");
+    assert_int_equal(step(&r, SL_ROUND_EV_ACCEPTED, 11, 500), SL_ROUND_NOTHING);
+    assert_int_equal(step(&r, SL_ROUND_EV_TIME, 0, 1400), SL_ROUND_COMMIT);
+    sl_round_deinit(&r);
+}
+
+static void an_endless_reason_is_cut(void **state)
+{
+    struct sl_round r = open_five(0, 1, 0);
+    char text[200];
+    memset(text, 'x', sizeof(text) - 1);
+    text[sizeof(text) - 1] = '\0';
+    sl_round_step(&r, &(struct sl_round_event){SL_ROUND_EV_FAILED, 200, 2, text});
+    sl_round_step(&r, &(struct sl_round_event){SL_ROUND_EV_FAILED, 200, 3, NULL});
+    assert_int_equal(strlen(sl_round_member(&r, 2)->reason), 63);
+    assert_string_equal(sl_round_member(&r, 3)->reason, "");
+    sl_round_deinit(&r);
+}
+
+/* --- random events --------------------------------------------------------------------------- */
+
+static bool same(const struct sl_round *a, const struct sl_round *b)
+{
+    for (size_t k = 0; k < a->n_members; k++)
+        if (a->members[k].state != b->members[k].state ||
+            strcmp(a->members[k].reason, b->members[k].reason) != 0)
+            return false;
+    return a->state == b->state && a->attempt == b->attempt &&
+           a->deadline_at_ms == b->deadline_at_ms && a->n_accepted == b->n_accepted &&
+           a->n_failed == b->n_failed;
+}
+
+/* The counts follow the members; every action says what became of the round. */
+static void check_step(const struct sl_round *was, const struct sl_round *r,
+                       const struct sl_round_event *ev, enum sl_round_action a)
+{
+    size_t accepted = 0, failed = 0;
+    for (size_t k = 0; k < r->n_members; k++) {
+        bool in = r->members[k].state == SL_MEMBER_ACCEPTED;
+        accepted += in;
+        failed += r->members[k].state == SL_MEMBER_FAILED;
+        if (was->members[k].state == SL_MEMBER_ACCEPTED && ev->kind != SL_ROUND_EV_LOST)
+            assert_true(in); /* only LOST takes an update away */
+        if (a == SL_ROUND_REPEAT)
+            assert_true(in || r->members[k].state == SL_MEMBER_WAITING);
+    }
+    assert_int_equal(accepted, r->n_accepted);
+    assert_int_equal(failed, r->n_failed);
+    bool reached = r->cfg.target > 0 && accepted >= r->cfg.target;
+    bool over = ev->kind == SL_ROUND_EV_TIME && ev->now_ms >= was->deadline_at_ms;
+    if (a == SL_ROUND_IGNORED)
+        assert_true(same(was, r));
+    if (a == SL_ROUND_IGNORED || a == SL_ROUND_NOTHING) {
+        assert_int_equal(r->state, SL_ROUND_OPEN);
+        assert_int_equal(r->attempt, was->attempt);
+        assert_false(reached || over || accepted + failed == r->n_members);
+    }
+    if (a == SL_ROUND_COMMIT) {
+        assert_int_equal(r->state, SL_ROUND_CLOSED);
+        assert_true(reached || accepted >= r->cfg.quorum);
+        assert_true(reached || over || accepted + failed == r->n_members);
+    }
+    if (a == SL_ROUND_REPEAT) {
+        assert_int_equal(r->state, SL_ROUND_OPEN);
+        assert_int_equal(r->attempt, was->attempt + 1);
+        assert_int_equal(r->deadline_at_ms, ev->now_ms + r->cfg.deadline_ms);
+        assert_true(r->attempt <= r->cfg.max_retries && accepted < r->cfg.quorum);
+    }
+    if (a == SL_ROUND_GIVE_UP) {
+        assert_int_equal(r->state, SL_ROUND_FAILED);
+        assert_true(r->attempt == r->cfg.max_retries && accepted < r->cfg.quorum);
+    }
+}
+
 static void a_storm_of_events_keeps_the_invariants(void **state)
 {
+    size_t seen[SL_ROUND_GIVE_UP + 1] = {0};
     for (uint32_t seed = 0; seed < 2000; seed++) {
         struct sl_rng g;
         sl_rng_init(&g, &(struct sl_rng_id){.seed = seed, .purpose = SL_RNG_TEST});
         uint32_t quorum = 1 + (uint32_t)sl_rng_below(&g, 5);
-        struct sl_round r = open_five(sl_rng_below(&g, 2) ? 1 + (uint32_t)sl_rng_below(&g, 5) : 0,
-                                      quorum, (uint32_t)sl_rng_below(&g, 3));
-        uint64_t now = 100;
+        uint32_t target = sl_rng_below(&g, 2) ? 1 + (uint32_t)sl_rng_below(&g, 5) : 0;
+        uint32_t retries = (uint32_t)sl_rng_below(&g, 3);
+        struct sl_round r = open_five(target, quorum, retries);
+        struct sl_round twin = open_five(target, quorum, retries);
+        struct sl_member members[5];
+        struct sl_round_event ev = {.now_ms = 100, .reason = "it broke"};
         for (int i = 0; i < 60 && r.state == SL_ROUND_OPEN; i++) {
-            now += sl_rng_below(&g, 200);
-            enum sl_round_event_kind kind = (enum sl_round_event_kind)sl_rng_below(&g, 5);
-            uint64_t deadline = r.deadline_at_ms;
-            enum sl_round_action a = step(&r, kind, (uint32_t)sl_rng_below(&g, 13), now);
-            size_t accepted = 0, failed = 0;
-            for (size_t k = 0; k < r.n_members; k++) {
-                accepted += r.members[k].state == SL_MEMBER_ACCEPTED;
-                failed += r.members[k].state == SL_MEMBER_FAILED;
-            }
-            assert_int_equal(accepted, r.n_accepted);
-            assert_int_equal(failed, r.n_failed);
-            if (a == SL_ROUND_COMMIT)
-                assert_true(accepted >= quorum || (r.cfg.target > 0 && accepted >= r.cfg.target));
-            if (kind == SL_ROUND_EV_TIME && now >= deadline)
-                assert_true(a == SL_ROUND_COMMIT || a == SL_ROUND_REPEAT || a == SL_ROUND_GIVE_UP);
+            struct sl_round was = r;
+            memcpy(members, r.members, sizeof(members));
+            was.members = members;
+            ev.now_ms += sl_rng_below(&g, 200);
+            ev.kind = (enum sl_round_event_kind)sl_rng_below(&g, 5);
+            ev.client = (uint32_t)sl_rng_below(&g, 13);
+            enum sl_round_action a = sl_round_step(&r, &ev);
+            seen[a]++;
+            check_step(&was, &r, &ev, a);
+            assert_int_equal(sl_round_step(&twin, &ev), a);
+            assert_true(same(&r, &twin)); /* same inputs, same results */
         }
         sl_round_deinit(&r);
+        sl_round_deinit(&twin);
     }
+    for (size_t a = 0; a <= SL_ROUND_GIVE_UP; a++)
+        assert_true(seen[a] > 100); /* the storm reaches every action */
 }
 
 int main(void)
@@ -153,6 +255,9 @@ int main(void)
         cmocka_unit_test(failures_of_all_others_close_a_round_with_quorum),
         cmocka_unit_test(repeated_and_foreign_events_change_nothing),
         cmocka_unit_test(members_must_be_ascending_and_quorum_within_them),
+        cmocka_unit_test(a_round_opens_again_with_its_own_configuration),
+        cmocka_unit_test(failures_of_all_without_quorum_repeat_at_once),
+        cmocka_unit_test(an_endless_reason_is_cut),
         cmocka_unit_test(a_storm_of_events_keeps_the_invariants),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
