@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
-
 #include "server/selection/selection.h"
+
+#include <string.h>
 
 static enum sl_code pick(const struct sl_selection_input *in, uint32_t *ret, size_t *ret_n,
                          struct sl_err *err)

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The cohorts of a selection file: lines "ROUND CLIENT CLIENT ...". */
+#include "server/selection/selection.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/index_file.h"
-#include "server/selection/selection.h"
 
 static int ascending(const void *a, const void *b)
 {

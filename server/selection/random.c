@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Uniform without replacement: the first n_wanted steps of a Fisher-Yates shuffle of the candidates. */
+#include "server/selection/selection.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/mem.h"
 #include "common/rng.h"
-#include "server/selection/selection.h"
 
 static int ascending(const void *a, const void *b)
 {
