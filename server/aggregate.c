@@ -32,6 +32,13 @@ enum sl_code sl_sum_bounds_fit(struct sl_sum_bounds *b, struct sl_err *err)
     return SL_OK;
 }
 
+uint64_t sl_sum_capacity(const struct sl_sum_bounds *b)
+{
+    double unit = ceil(ldexp(b->max_abs, (int)b->fraction_bits));
+    double most = floor(0x1p62 / unit); /* a bit to spare: the quotient is rounded */
+    return most < 0x1p53 ? (uint64_t)most : (uint64_t)1 << 53;
+}
+
 enum sl_code sl_sum_init(struct sl_sum *s, size_t n_values, const struct sl_sum_bounds *b,
                          struct sl_err *err)
 {

@@ -22,6 +22,9 @@ struct sl_sum_bounds {
  * fewer than 16 bits would be left. */
 enum sl_code sl_sum_bounds_fit(struct sl_sum_bounds *b, struct sl_err *err);
 
+/* The largest sum of weights that fits b's max_abs and fraction_bits (sum_weight is not looked at). */
+uint64_t sl_sum_capacity(const struct sl_sum_bounds *b);
+
 struct sl_sum {
     int64_t *q; /* n_values, owned */
     size_t n_values;
