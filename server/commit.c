@@ -225,6 +225,7 @@ static void adopt(struct run *r, const struct tally *t, double wall_s)
         r->loss = r->work.eval.loss_sum / (double)r->work.eval.n;
     }
     r->phase = RUN_WAITS;
+    r->c->said[0] = '\0';
 }
 
 static void finalise_done(struct sl_job *job, void *ctx)
@@ -304,6 +305,7 @@ void commit_act(struct run *r, enum sl_round_action action)
         return;
     case SL_ROUND_COMMIT:
         r->phase = RUN_CLOSING;
+        upload_close(r);
         upload_advance(r);
         return;
     case SL_ROUND_REPEAT:

@@ -36,11 +36,40 @@ static void reply_ack(struct sl_coordinator *c, sl_request_id id, bool ok, const
 
 void core_fault(struct sl_coordinator *c, enum sl_code code, const struct sl_err *err)
 {
-    if (c->fault.code != SL_OK)
-        return;
     c->fault = *err;
     c->fault.code = code;
-    sl_log_write(c->env.log, SL_LOG_ERROR, "%s", err->msg);
+    if (strcmp(c->said, err->msg) != 0)
+        sl_log_write(c->env.log, SL_LOG_ERROR, "%s; trying again every second", err->msg);
+    memcpy(c->said, err->msg, sizeof(c->said));
+    c->env.wake_at(c->env.ctx, c->now_ms + TICK_MS);
+}
+
+void core_stall(struct sl_coordinator *c, sl_request_id id, uint64_t offset)
+{
+    struct stalled *more = realloc(c->stalled, (c->n_stalled + 1) * sizeof(*more));
+    if (more == NULL) {
+        core_reply_put(c, id, SL_PUT_MORE, offset, "");
+        return;
+    }
+    c->stalled = more;
+    c->stalled[c->n_stalled++] = (struct stalled){id, offset};
+}
+
+/* What failed a second ago is tried again: a disk may have room by now. */
+static void retry(struct sl_coordinator *c)
+{
+    size_t n = c->n_stalled;
+    struct stalled *stalled = c->stalled;
+    c->stalled = NULL;
+    c->n_stalled = 0;
+    for (size_t i = 0; i < n; i++)
+        core_reply_put(c, stalled[i].id, SL_PUT_MORE, stalled[i].offset, "");
+    free(stalled);
+    if (c->fault.code == SL_OK)
+        return;
+    c->fault = (struct sl_err){0};
+    if (c->run != NULL)
+        run_retry(c->run);
 }
 
 static void wake(struct sl_coordinator *c)
@@ -53,7 +82,8 @@ static void wake(struct sl_coordinator *c)
         at = r->round.deadline_at_ms;
     if (evals && r->eval_deadline_ms < at)
         at = r->eval_deadline_ms;
-    if (open || evals || c->env.poll_hold_ms > 0)
+    bool again = c->fault.code != SL_OK || c->n_stalled > 0;
+    if (open || evals || again || c->env.poll_hold_ms > 0)
         c->env.wake_at(c->env.ctx, at);
 }
 
@@ -67,7 +97,6 @@ static uint64_t weigh(const struct sl_msg *m)
 static struct sl_msg task_message(const struct run *r, uint64_t deadline_ms)
 {
     struct sl_msg m = {.kind = SL_MSG_POLL_REPLY};
-    bool due = r->round.number > 0 && run_due(r, r->round.number - 1);
     m.poll_reply.task = (struct sl_task_order){
         .kind = SL_TASK_TRAIN,
         .run_id = r->id,
@@ -76,7 +105,7 @@ static struct sl_msg task_message(const struct run *r, uint64_t deadline_ms)
         .plan = r->plan_ref,
         .model = r->model_ref,
         .deadline_ms = deadline_ms,
-        .evaluate = due && r->plan.evaluation.where != SL_EVAL_COORDINATOR,
+        .evaluate = run_asks_eval(r),
     };
     if (r->model_ref.size <= SL_CHUNK_BYTES) {
         m.attachment = (const uint8_t *)r->values;
@@ -159,23 +188,34 @@ static bool fp32_kernel_fits(const struct run *r, const struct sl_client_entry *
     return e->blas[0] == '\0' || strcmp(e->blas, r->c->env.blas_name) == 0;
 }
 
-static void refuse_kernel(struct run *r, struct sl_client_entry *e)
+/* Under run.reproducible: strict, members that compute with another fp32 kernel are out. Apart from the
+ * answering of polls, since it may close the round. */
+static void refuse_kernels(struct sl_coordinator *c)
 {
-    char reason[80];
-    snprintf(reason, sizeof(reason), "fp32 kernel %.24s, not %.24s", e->blas,
-             r->c->env.blas_name);
-    struct sl_round_event ev = {.kind = SL_ROUND_EV_FAILED,
-                                .now_ms = r->c->now_ms,
-                                .client = e->row.index,
-                                .reason = reason};
-    commit_act(r, sl_round_step(&r->round, &ev));
+    struct run *r = c->run;
+    if (r == NULL || r->plan.run.reproducible != SL_REPRODUCIBLE_STRICT)
+        return;
+    for (size_t i = 0; r->phase == RUN_OPEN && i < r->round.n_members; i++) {
+        const struct sl_member *m = &r->round.members[i];
+        const struct sl_client_entry *e = sl_registry_at(&c->registry, m->client);
+        if (m->state != SL_MEMBER_WAITING || e == NULL || fp32_kernel_fits(r, e))
+            continue;
+        char reason[80];
+        snprintf(reason, sizeof(reason), "fp32 kernel %.24s, not %.24s", e->blas,
+                 c->env.blas_name);
+        struct sl_round_event ev = {.kind = SL_ROUND_EV_FAILED,
+                                    .now_ms = c->now_ms,
+                                    .client = m->client,
+                                    .reason = reason};
+        commit_act(r, sl_round_step(&r->round, &ev));
+    }
 }
 
 /* The task for this client now, if there is one. */
 static bool find_task(struct sl_coordinator *c, struct sl_client_entry *e, struct sl_msg *m)
 {
     struct run *r = c->run;
-    if (r == NULL || c->fault.code != SL_OK)
+    if (r == NULL)
         return false;
     uint32_t client = e->row.index;
     if (r->phase == RUN_CLIENT_EVAL && client < r->eval.n && !r->eval.there[client]) {
@@ -190,10 +230,8 @@ static bool find_task(struct sl_coordinator *c, struct sl_client_entry *e, struc
     const struct sl_member *member = sl_round_member(&r->round, client);
     if (member == NULL || member->state == SL_MEMBER_ACCEPTED || member->state == SL_MEMBER_FAILED)
         return false;
-    if (r->plan.run.reproducible == SL_REPRODUCIBLE_STRICT && !fp32_kernel_fits(r, e)) {
-        refuse_kernel(r, e);
-        return false;
-    }
+    if (r->plan.run.reproducible == SL_REPRODUCIBLE_STRICT && !fp32_kernel_fits(r, e))
+        return false; /* refuse_kernels puts it out */
     uint64_t left = sl_round_remaining_ms(&r->round, c->now_ms);
     *m = task_message(r, left == 0 ? 1 : left);
     struct sl_round_event ev = {.kind = SL_ROUND_EV_TASKED, .now_ms = c->now_ms, .client = client};
@@ -353,7 +391,8 @@ static void on_task_failed(struct sl_coordinator *c, struct sl_client_entry *e, 
         reply_ack(c, id, false, "no such task");
         return;
     }
-    if (r->phase == RUN_CLIENT_EVAL && client < r->eval.n) {
+    if (r->phase == RUN_CLIENT_EVAL && client < r->eval.n &&
+        m->task_failed.round == r->round.number) {
         reply_ack(c, id, true, "");
         r->eval.there[client] = true; /* reported as missing: no samples */
         run_proceed(r);
@@ -425,6 +464,7 @@ void sl_coordinator_message(struct sl_coordinator *c, uint64_t now_ms, uint32_t 
         reply_ack(c, id, false, "not a request");
         break;
     }
+    refuse_kernels(c);
     wake(c);
 }
 
@@ -437,6 +477,9 @@ void sl_coordinator_forget(struct sl_coordinator *c, sl_request_id id)
     for (uint32_t i = 0; r != NULL && i < r->n_slots; i++)
         if (r->uploads[i].asks && r->uploads[i].request == id)
             r->uploads[i].asks = false;
+    for (size_t i = 0; i < c->n_stalled; i++)
+        if (c->stalled[i].id == id)
+            c->stalled[i--] = c->stalled[--c->n_stalled];
 }
 
 /* --- time --------------------------------------------------------------------------------------- */
@@ -457,6 +500,7 @@ static void journal_progress(struct run *r)
 void sl_coordinator_time(struct sl_coordinator *c, uint64_t now_ms)
 {
     c->now_ms = now_ms;
+    retry(c);
     struct run *r = c->run;
     if (r != NULL && r->phase == RUN_OPEN) {
         struct sl_round_event ev = {.kind = SL_ROUND_EV_TIME, .now_ms = now_ms};
@@ -472,6 +516,7 @@ void sl_coordinator_time(struct sl_coordinator *c, uint64_t now_ms)
             core_fault(c, err.code, &err);
     }
     expire_holds(c);
+    refuse_kernels(c);
     wake(c);
 }
 
@@ -610,15 +655,7 @@ void sl_coordinator_drain(struct sl_coordinator *c, uint64_t now_ms)
 
 bool sl_coordinator_idle(const struct sl_coordinator *c)
 {
-    const struct run *r = c->run;
-    if (r == NULL)
-        return true;
-    if (r->work.busy)
-        return false;
-    for (uint32_t i = 0; i < r->n_slots; i++)
-        if (r->uploads[i].checking)
-            return false;
-    return true;
+    return c->run == NULL || run_idle(c->run);
 }
 
 bool sl_coordinator_finished(const struct sl_coordinator *c, uint64_t run,
@@ -700,6 +737,7 @@ void sl_coordinator_free(struct sl_coordinator *c)
     run_free(c->run);
     for (size_t i = 0; i < c->n_runs; i++)
         free(c->runs[i].plan_text);
+    free(c->stalled);
     free(c->runs);
     sl_registry_deinit(&c->registry);
     free(c);

@@ -20,21 +20,32 @@
 #define EVAL_BATCH 64
 #define TICK_MS 1000 /* journalled deadline, expiry of held polls */
 
+/* The check of an update of several chunks, on a worker. It knows what it was begun for: the round
+ * may be over, or the member out, when it ends. On the run's list until `done`. */
+struct check {
+    struct sl_job job;
+    struct check *next;
+    struct run *run;
+    uint32_t round, position, client;
+    struct sl_blob_ref blob;
+    struct sl_update_meta meta;
+    enum sl_code rc;
+    struct sl_err err;
+};
+
 /* What is known of a member's update; beside round.members, same position. */
 struct upload {
-    struct sl_job job; /* the check of a transfer of several chunks */
     struct run *run;
     uint32_t position;         /* = slot in the spool */
     struct sl_blob_ref blob;   /* being transferred, or accepted */
     struct sl_update_meta meta;
     uint8_t *have;             /* a bit a chunk; owned */
     uint32_t n_have;
-    bool checking, added;
+    struct check *check;       /* under way for this update, or NULL */
+    bool added;
     uint32_t order;            /* of acceptance */
     bool asks;                 /* a request waits for the check */
     sl_request_id request;
-    enum sl_code verdict;
-    char reason[SL_WIRE_REASON];
     uint64_t accepted_ms;
 };
 
@@ -94,6 +105,8 @@ struct run {
     struct sl_round round;
     struct upload *uploads; /* n_slots */
     uint32_t n_slots, next_order;
+    struct check *checks;      /* under way, of whatever round; owned */
+    uint64_t weight_in;        /* of the open round's accepted updates */
     uint32_t next_round;
     struct work work;
     struct client_eval eval;
@@ -103,6 +116,7 @@ struct run {
     uint64_t wire_open, bytes_up, bytes_down;
     double accuracy, loss;
     bool has_accuracy, started;
+    bool failed, end_reported, ended; /* the end: how, in the report, in the registry of runs */
     char end_reason[SL_WIRE_REASON];
 };
 
@@ -122,7 +136,13 @@ struct sl_coordinator {
     struct run *run; /* active, or the last */
     uint64_t now_ms;
     bool paused, draining;
-    struct sl_err fault; /* the store failed: nothing more is accepted */
+    struct sl_err fault; /* the store failed; tried again at the next tick */
+    char said[SL_ERR_MAX]; /* the fault that was logged last, until something is committed */
+    struct stalled {     /* chunks that could not be spooled: asked for again at the next tick */
+        sl_request_id id;
+        uint64_t offset;
+    } *stalled;
+    size_t n_stalled;
 };
 
 /* --- run.c --- */
@@ -134,13 +154,19 @@ enum sl_code run_take_up(struct sl_coordinator *c, struct sl_err *err);
 /* Opens the next round, ends the run, or waits: whatever is next between rounds. */
 void run_proceed(struct run *r);
 void run_end(struct run *r, bool failed, const char *reason);
+/* What the store refused: tried again. */
+void run_retry(struct run *r);
+bool run_idle(const struct run *r); /* no job under way */
 void run_report(struct run *r, json_t *line); /* hands it out; the store has it already */
 struct run_entry *run_entry_of(struct sl_coordinator *c, uint64_t id);
 bool run_due(const struct run *r, uint32_t round); /* is the model after this round measured? */
+bool run_asks_eval(const struct run *r); /* do this round's tasks ask for an evaluation? */
 
 /* --- upload.c --- */
 void upload_put(struct sl_coordinator *c, uint32_t client, sl_request_id id, const struct sl_msg *m);
 void upload_reset(struct upload *u); /* forgets what was transferred */
+/* The round is over: who still waits for a check is told so. */
+void upload_close(struct run *r);
 /* Adds what is accepted and not added yet, or goes on to finalise. */
 void upload_advance(struct run *r);
 /* An accepted update as journalled: verified against its id, then added. */
@@ -156,6 +182,8 @@ void core_serve(struct sl_coordinator *c); /* answers held polls that can be ans
 void core_reply_put(struct sl_coordinator *c, sl_request_id id, enum sl_put_status status,
                     uint64_t next_offset, const char *reason);
 void core_fault(struct sl_coordinator *c, enum sl_code code, const struct sl_err *err);
+/* Answers MORE at offset at the next tick. */
+void core_stall(struct sl_coordinator *c, sl_request_id id, uint64_t offset);
 uint64_t core_bytes_down(const struct run *r);
 uint64_t core_bytes_up(const struct run *r, const struct upload *u);
 

@@ -101,7 +101,10 @@ static enum sl_code build_sum(struct run *r, struct sl_err *err)
     for (uint32_t k = 0; k < r->n_clients; k++)
         b.sum_weight += r->weight[k];
     enum sl_code rc = sl_sum_bounds_fit(&b, err);
-    return rc == SL_OK ? sl_sum_init(&r->sum, r->n_values, &b, err) : rc;
+    if (rc != SL_OK)
+        return rc;
+    b.sum_weight = sl_sum_capacity(&b); /* clients with own data may bring more than the partition */
+    return sl_sum_init(&r->sum, r->n_values, &b, err);
 }
 
 static enum sl_code build_policy(struct run *r, struct sl_err *err)
@@ -211,6 +214,11 @@ void run_free(struct run *r)
 {
     if (r == NULL)
         return;
+    while (r->checks != NULL) {
+        struct check *next = r->checks->next;
+        free(r->checks);
+        r->checks = next;
+    }
     for (uint32_t i = 0; r->uploads != NULL && i < r->n_slots; i++)
         free(r->uploads[i].have);
     free(r->uploads);
@@ -241,6 +249,17 @@ bool run_due(const struct run *r, uint32_t round)
     return round + 1 == r->plan.run.rounds || (every > 0 && (round + 1) % every == 0);
 }
 
+bool run_asks_eval(const struct run *r)
+{
+    return r->plan.evaluation.where != SL_EVAL_COORDINATOR && r->round.number > 0 &&
+           run_due(r, r->round.number - 1);
+}
+
+bool run_idle(const struct run *r)
+{
+    return !r->work.busy && r->checks == NULL;
+}
+
 struct run_entry *run_entry_of(struct sl_coordinator *c, uint64_t id)
 {
     for (size_t i = 0; i < c->n_runs; i++)
@@ -249,18 +268,19 @@ struct run_entry *run_entry_of(struct sl_coordinator *c, uint64_t id)
     return NULL;
 }
 
-static void set_state(struct run *r, enum sl_run_state state, const char *reason)
+static bool set_state(struct run *r, enum sl_run_state state, const char *reason)
 {
     struct sl_coordinator *c = r->c;
     struct sl_err err;
     enum sl_code rc = c->env.store->ops->set_run_state(c->env.store, r->id, state, reason, &err);
     if (rc != SL_OK) {
         core_fault(c, rc, &err);
-        return;
+        return false;
     }
     struct run_entry *e = run_entry_of(c, r->id);
     e->state = state;
     snprintf(e->reason, sizeof(e->reason), "%s", reason);
+    return true;
 }
 
 void run_report(struct run *r, json_t *line)
@@ -268,8 +288,8 @@ void run_report(struct run *r, json_t *line)
     r->c->env.report(r->c->env.ctx, r->id, line);
 }
 
-/* To the store, then out. Steals line. */
-static void report_line(struct run *r, json_t *line)
+/* To the store, then out. Steals line. false: the store refused it. */
+static bool report_line(struct run *r, json_t *line)
 {
     struct sl_coordinator *c = r->c;
     struct sl_err err;
@@ -282,6 +302,7 @@ static void report_line(struct run *r, json_t *line)
     else
         run_report(r, line);
     json_decref(line);
+    return rc == SL_OK;
 }
 
 static void hex_digest(const uint8_t digest[SL_DIGEST_BYTES], char ret[SL_DIGEST_HEX])
@@ -289,13 +310,13 @@ static void hex_digest(const uint8_t digest[SL_DIGEST_BYTES], char ret[SL_DIGEST
     sl_hex(digest, SL_DIGEST_BYTES, ret);
 }
 
-static void report_start(struct run *r)
+static bool report_start(struct run *r)
 {
     char plan[SL_DIGEST_HEX];
     uint8_t digest[SL_DIGEST_BYTES];
     sl_blake2b_256(r->plan_text, r->plan_ref.size, digest);
     hex_digest(digest, plan);
-    report_line(r, json_pack("{s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:s, s:s}", "event", "run_start",
+    return report_line(r, json_pack("{s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:s, s:s}", "event", "run_start",
                              "run", (json_int_t)r->id, "name", r->plan.run.name, "plan_digest",
                              plan, "seed", (json_int_t)r->plan.run.seed, "clients",
                              (json_int_t)r->n_clients, "parameters", (json_int_t)r->n_values,
@@ -304,7 +325,7 @@ static void report_start(struct run *r)
 
 struct history {
     struct run *r;
-    bool start, end;
+    bool start;
 };
 
 /* A line of the stored report: what was counted so far. */
@@ -315,8 +336,12 @@ static enum sl_code recall(void *ctx, const char *json)
     const char *event = json_string_value(json_object_get(line, "event"));
     if (event != NULL && strcmp(event, "run_start") == 0)
         h->start = true;
-    if (event != NULL && strcmp(event, "run_end") == 0)
-        h->end = true;
+    if (event != NULL && strcmp(event, "run_end") == 0) {
+        const char *reason = json_string_value(json_object_get(line, "reason"));
+        h->r->end_reported = true;
+        h->r->failed = json_is_true(json_object_get(line, "failed"));
+        snprintf(h->r->end_reason, sizeof(h->r->end_reason), "%s", reason != NULL ? reason : "");
+    }
     if (event != NULL && strcmp(event, "round") == 0) {
         h->r->bytes_up += (uint64_t)json_integer_value(json_object_get(line, "bytes_up"));
         h->r->bytes_down += (uint64_t)json_integer_value(json_object_get(line, "bytes_down"));
@@ -362,25 +387,41 @@ static json_t *client_eval_json(const struct run *r)
                      "mean_client_accuracy", mean / n, "clients", list);
 }
 
-void run_end(struct run *r, bool failed, const char *reason)
+static json_t *end_json(const struct run *r)
 {
     char model[SL_DIGEST_HEX];
     hex_digest(r->digest, model);
-    r->phase = RUN_OVER;
-    snprintf(r->end_reason, sizeof(r->end_reason), "%s", reason);
     json_t *line = json_pack(
         "{s:s, s:I, s:I, s:o, s:o, s:I, s:I, s:f, s:s, s:s, s:b}", "event", "run_end", "run",
         (json_int_t)r->id, "rounds", (json_int_t)r->next_round, "accuracy",
         r->has_accuracy ? json_real(r->accuracy) : json_null(), "loss",
         r->has_accuracy ? json_real(r->loss) : json_null(), "bytes_up", (json_int_t)r->bytes_up,
         "bytes_down", (json_int_t)r->bytes_down, "wall_s", r->wall_s, "model_digest", model,
-        "reason", reason, "failed", failed);
-    if (r->plan.evaluation.where != SL_EVAL_COORDINATOR)
+        "reason", r->end_reason, "failed", r->failed);
+    if (line != NULL && r->plan.evaluation.where != SL_EVAL_COORDINATOR)
         json_object_set_new(line, "client_eval", client_eval_json(r));
-    report_line(r, line);
-    set_state(r, failed ? SL_RUN_FAILED : SL_RUN_DONE, reason);
+    return line;
+}
+
+/* The line of the report, then the state; a kill between them is mended by `restore`, a refusal of the
+ * store by run_retry. */
+static void put_end(struct run *r)
+{
+    r->end_reported = r->end_reported || report_line(r, end_json(r));
+    if (r->end_reported && !r->ended)
+        r->ended = set_state(r, r->failed ? SL_RUN_FAILED : SL_RUN_DONE, r->end_reason);
+}
+
+void run_end(struct run *r, bool failed, const char *reason)
+{
+    upload_close(r);
+    r->phase = RUN_OVER;
+    r->failed = failed;
+    if (reason != r->end_reason)
+        snprintf(r->end_reason, sizeof(r->end_reason), "%s", reason);
+    put_end(r);
     sl_log_write(r->c->env.log, failed ? SL_LOG_ERROR : SL_LOG_INFO, "run %" PRIu64 ": %s", r->id,
-                 reason);
+                 r->end_reason);
     core_serve(r->c);
     r->c->env.wake_at(r->c->env.ctx, r->c->now_ms); /* for the next of the queue */
 }
@@ -490,6 +531,7 @@ static void begin_counting(struct run *r, uint64_t spent_ms)
     r->wall_open = c->env.wall_s(c->env.ctx);
     r->wire_open = c->env.wire_bytes(c->env.ctx);
     r->next_order = 0;
+    r->weight_in = 0;
     sl_sum_clear(&r->sum);
     for (uint32_t i = 0; i < r->n_slots; i++)
         upload_reset(&r->uploads[i]);
@@ -549,8 +591,6 @@ static bool eval_complete(const struct run *r)
 void run_proceed(struct run *r)
 {
     struct sl_coordinator *c = r->c;
-    if (c->fault.code != SL_OK)
-        return;
     if (r->phase == RUN_CLIENT_EVAL) {
         if (eval_complete(r) || c->now_ms >= r->eval_deadline_ms)
             run_end(r, false, r->end_reason);
@@ -566,11 +606,10 @@ void run_proceed(struct run *r)
     }
     if (c->paused || c->draining || (!r->started && !enough_clients(r)))
         return;
-    if (!r->started) {
-        r->started = true;
-        report_start(r);
-    }
-    open_round(r);
+    if (!r->started)
+        r->started = report_start(r);
+    if (r->started)
+        open_round(r);
 }
 
 /* --- going on after a restart --------------------------------------------------------------------- */
@@ -636,9 +675,9 @@ static enum sl_code restore(struct run *r, struct sl_err *err)
     r->started = h.start;
     if (rc != SL_OK)
         return rc;
-    if (h.end) { /* the last thing it did */
+    if (r->end_reported) { /* killed between the line and the state */
         r->phase = RUN_OVER;
-        set_state(r, SL_RUN_DONE, "all rounds done");
+        put_end(r);
         return SL_OK;
     }
     bool present = false;
@@ -654,15 +693,16 @@ static enum sl_code restore(struct run *r, struct sl_err *err)
     return rc;
 }
 
-static enum sl_code start(struct sl_coordinator *c, struct run_entry *e, struct sl_err *err)
+/* Makes the run of an entry of the queue; SL_E_STATE when the journal contradicts itself. */
+static enum sl_code prepare(struct sl_coordinator *c, struct run_entry *e, struct run **ret,
+                            struct sl_err *err)
 {
     struct sl_plan plan;
-    struct run *r = NULL;
-    bool resumed = e->state == SL_RUN_ACTIVE;
     enum sl_code rc = sl_plan_parse(e->plan_text, strlen(e->plan_text), "stored plan", NULL, 0,
                                     &plan, err);
     if (rc != SL_OK)
-        return sl_err_wrap(err, SL_E_STATE, "run %" PRIu64, e->id);
+        return rc;
+    struct run *r = NULL;
     rc = run_build(c, e->id, &plan, &r, err);
     sl_plan_deinit(&plan);
     if (rc == SL_OK)
@@ -670,15 +710,29 @@ static enum sl_code start(struct sl_coordinator *c, struct run_entry *e, struct 
                                            r->n_values * sizeof(float), err);
     if (rc != SL_OK) {
         run_free(r);
-        return sl_err_wrap(err, rc, "run %" PRIu64, e->id);
+        return rc;
     }
+    *ret = r;
+    return SL_OK;
+}
+
+static enum sl_code start(struct sl_coordinator *c, struct run_entry *e, struct sl_err *err)
+{
+    struct run *r;
+    bool resumed = e->state == SL_RUN_ACTIVE;
+    enum sl_code rc = prepare(c, e, &r, err);
+    if (rc != SL_OK)
+        return rc;
     run_free(c->run);
     c->run = r;
     set_state(r, SL_RUN_ACTIVE, "");
     if (resumed)
         rc = restore(r, err);
-    if (rc != SL_OK)
-        return sl_err_wrap(err, rc, "run %" PRIu64, r->id);
+    if (rc != SL_OK) { /* nothing of it is to go on */
+        r->phase = RUN_OVER;
+        r->ended = true;
+        return rc;
+    }
     if (r->phase == RUN_OPEN) {
         struct sl_round_event ev = {.kind = SL_ROUND_EV_TIME, .now_ms = c->now_ms};
         commit_act(r, sl_round_step(&r->round, &ev));
@@ -689,15 +743,72 @@ static enum sl_code start(struct sl_coordinator *c, struct run_entry *e, struct 
     return SL_OK;
 }
 
-enum sl_code run_take_up(struct sl_coordinator *c, struct sl_err *err)
+static struct run_entry *next_entry(struct sl_coordinator *c)
 {
     for (size_t i = 0; i < c->n_runs; i++)
         if (c->runs[i].state == SL_RUN_ACTIVE)
-            return start(c, &c->runs[i], err);
+            return &c->runs[i];
     for (size_t i = 0; i < c->n_runs; i++)
         if (c->runs[i].state == SL_RUN_QUEUED)
-            return start(c, &c->runs[i], err);
+            return &c->runs[i];
+    return NULL;
+}
+
+/* A run whose data or files are gone fails; the queue goes on. */
+static enum sl_code drop_entry(struct sl_coordinator *c, struct run_entry *e,
+                               const struct sl_err *why, struct sl_err *err)
+{
+    sl_log_write(c->env.log, SL_LOG_ERROR, "run %" PRIu64 " can't be started: %s", e->id,
+                 why->msg);
+    enum sl_code rc =
+        c->env.store->ops->set_run_state(c->env.store, e->id, SL_RUN_FAILED, why->msg, err);
+    if (rc == SL_OK) {
+        e->state = SL_RUN_FAILED;
+        snprintf(e->reason, sizeof(e->reason), "%.*s", (int)sizeof(e->reason) - 1, why->msg);
+    }
+    return rc;
+}
+
+enum sl_code run_take_up(struct sl_coordinator *c, struct sl_err *err)
+{
+    if (c->run != NULL && (c->run->phase != RUN_OVER || !c->run->ended || !run_idle(c->run)))
+        return SL_OK; /* its jobs still point to it */
+    for (struct run_entry *e; (e = next_entry(c)) != NULL;) {
+        struct sl_err why;
+        enum sl_code rc = start(c, e, &why);
+        if (rc == SL_OK)
+            return SL_OK;
+        if (rc == SL_E_STATE || rc == SL_E_NOMEM || rc == SL_E_NOSPACE || rc == SL_E_IO) {
+            *err = why;
+            return sl_err_wrap(err, rc, "run %" PRIu64, e->id);
+        }
+        rc = drop_entry(c, e, &why, err);
+        if (rc != SL_OK)
+            return rc;
+    }
     return SL_OK;
+}
+
+void run_retry(struct run *r)
+{
+    switch (r->phase) {
+    case RUN_OVER:
+        if (!r->ended)
+            put_end(r);
+        break;
+    case RUN_FINALISES:
+        if (!r->work.busy)
+            commit_start(r);
+        break;
+    case RUN_OPEN:
+    case RUN_CLOSING:
+        upload_advance(r);
+        break;
+    case RUN_WAITS:
+    case RUN_CLIENT_EVAL:
+        run_proceed(r);
+        break;
+    }
 }
 
 enum sl_code sl_coordinator_submit(struct sl_coordinator *c, uint64_t now_ms,
@@ -728,7 +839,7 @@ enum sl_code sl_coordinator_submit(struct sl_coordinator *c, uint64_t now_ms,
         *ret_run = id;
     }
     run_free(probe);
-    if (rc == SL_OK && (c->run == NULL || c->run->phase == RUN_OVER))
+    if (rc == SL_OK)
         rc = run_take_up(c, err);
     c->env.wake_at(c->env.ctx, c->now_ms + TICK_MS);
     return rc;

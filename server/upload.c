@@ -26,6 +26,7 @@ void upload_reset(struct upload *u)
     if (u->have != NULL)
         memset(u->have, 0, (n_chunks(u->run->model_ref.size) + 7) / 8);
     u->n_have = 0;
+    u->check = NULL; /* one under way finds that it is no longer wanted */
     u->added = false;
     u->asks = false;
     u->blob = (struct sl_blob_ref){0};
@@ -86,8 +87,10 @@ static enum sl_code checksum_error(struct sl_err *err)
     return sl_err_set(err, SL_E_REJECTED, "checksum of the update does not match its name");
 }
 
-/* Reads an update tile by tile; check: hash and values, else adds it to the sum. */
-static enum sl_code walk_spool(struct run *r, struct upload *u, bool check, struct sl_err *err)
+/* Reads an update tile by tile; with the id it should have: checks hash and values, else adds it to
+ * the sum. */
+static enum sl_code walk_spool(struct run *r, uint32_t slot, const struct sl_update_meta *meta,
+                               const struct sl_blob_id *check, struct sl_err *err)
 {
     struct sl_store *s = r->c->env.store;
     float *tile = malloc(TILE_VALUES * sizeof(float));
@@ -97,23 +100,23 @@ static enum sl_code walk_spool(struct run *r, struct upload *u, bool check, stru
     sl_xxh3_init(&hash);
     for (size_t at = 0; rc == SL_OK && at < r->n_values; at += TILE_VALUES) {
         size_t n = r->n_values - at < TILE_VALUES ? r->n_values - at : TILE_VALUES;
-        rc = s->ops->spool_read(s, u->position, at * sizeof(float), (uint8_t *)tile,
+        rc = s->ops->spool_read(s, slot, at * sizeof(float), (uint8_t *)tile,
                                 n * sizeof(float), err);
         if (rc != SL_OK)
             break;
-        if (check) {
+        if (check != NULL) {
             sl_xxh3_update(&hash, tile, n * sizeof(float));
-            rc = check_values(r, &u->meta, tile, at, n, err);
+            rc = check_values(r, meta, tile, at, n, err);
         } else {
-            sl_sum_add_tile(&r->sum, at, tile, n, u->meta.weight,
-                            r->strategy->scale(&r->plan, &u->meta));
+            sl_sum_add_tile(&r->sum, at, tile, n, meta->weight,
+                            r->strategy->scale(&r->plan, meta));
         }
     }
     free(tile);
-    if (rc != SL_OK || !check)
+    if (rc != SL_OK || check == NULL)
         return rc;
     sl_xxh3_final(&hash, &id);
-    return sl_blob_id_equal(&id, &u->blob.id) ? SL_OK : checksum_error(err);
+    return sl_blob_id_equal(&id, check) ? SL_OK : checksum_error(err);
 }
 
 /* --- acceptance ------------------------------------------------------------------------------------ */
@@ -136,8 +139,8 @@ static void reject(struct run *r, uint32_t client, struct upload *u, const char 
 
 static void note_eval(struct run *r, uint32_t client, const struct sl_update_meta *m)
 {
-    if (!m->has_eval || client >= r->eval.n)
-        return;
+    if (!m->has_eval || !run_asks_eval(r) || client >= r->eval.n)
+        return; /* not asked for: not reported */
     r->eval.there[client] = true;
     r->eval.counts[client] = m->eval;
 }
@@ -156,6 +159,15 @@ static void accept(struct run *r, struct upload *u, const float *values)
 {
     struct sl_coordinator *c = r->c;
     uint32_t client = r->round.members[u->position].client;
+    uint64_t room = r->sum.bounds.sum_weight - r->weight_in;
+    if (u->meta.weight > room) {
+        char reason[SL_WIRE_REASON];
+        snprintf(reason, sizeof(reason),
+                 "weight %" PRIu64 " (the round's sum has room for %" PRIu64 ")", u->meta.weight,
+                 room);
+        reject(r, client, u, reason);
+        return;
+    }
     struct sl_member_row row = {.client = client,
                                 .accepted = true,
                                 .order = r->next_order,
@@ -166,15 +178,15 @@ static void accept(struct run *r, struct upload *u, const float *values)
     enum sl_code rc = c->env.store->ops->accept(c->env.store, r->id, r->round.number,
                                                 sl_round_remaining_ms(&r->round, c->now_ms), &row,
                                                 &err);
-    if (rc != SL_OK) { /* no acknowledgement: the client keeps it and comes again */
+    if (rc != SL_OK) { /* no acknowledgement: the client keeps it and is asked again */
         if (u->asks)
-            core_reply_put(c, u->request, SL_PUT_MORE, 0, "");
-        u->asks = false;
+            core_stall(c, u->request, 0);
         upload_reset(u);
         core_fault(c, rc, &err);
         return;
     }
     SL_CRASH_POINT("after_journal");
+    r->weight_in += u->meta.weight;
     u->order = r->next_order++;
     u->accepted_ms = c->now_ms;
     note_eval(r, client, &u->meta);
@@ -191,28 +203,81 @@ static void accept(struct run *r, struct upload *u, const float *values)
 
 static void check_run(struct sl_job *job)
 {
-    struct upload *u = (struct upload *)job;
-    struct sl_err err = {0};
-    u->verdict = walk_spool(u->run, u, true, &err);
-    snprintf(u->reason, sizeof(u->reason), "%.*s", (int)sizeof(u->reason) - 1, err.msg);
+    struct check *k = (struct check *)job;
+    k->rc = walk_spool(k->run, k->position, &k->meta, &k->blob.id, &k->err);
+}
+
+static void unlink_check(struct run *r, struct check *k)
+{
+    for (struct check **at = &r->checks; *at != NULL; at = &(*at)->next)
+        if (*at == k) {
+            *at = k->next;
+            return;
+        }
 }
 
 static void check_done(struct sl_job *job, void *ctx)
 {
-    struct upload *u = (struct upload *)job;
-    struct run *r = u->run;
+    struct check *k = (struct check *)job;
+    struct run *r = k->run;
+    struct upload *u = &r->uploads[k->position];
     (void)ctx;
-    u->checking = false;
-    if (r->phase != RUN_OPEN) {
+    unlink_check(r, k);
+    if (u->check != k) { /* its round is over, or the update was begun anew */
+        free(k);
+        if (r->phase == RUN_OVER) /* the next run waits until no job is under way */
+            r->c->env.wake_at(r->c->env.ctx, r->c->now_ms);
+        return;
+    }
+    u->check = NULL;
+    const struct sl_member *m = &r->round.members[k->position];
+    if (m->state == SL_MEMBER_FAILED) { /* meanwhile, revoked for instance */
+        if (u->asks)
+            core_reply_put(r->c, u->request, SL_PUT_REJECTED, 0, m->reason);
+        upload_reset(u);
+    } else if (k->rc == SL_OK) {
+        accept(r, u, NULL);
+    } else if (k->rc == SL_E_REJECTED) {
+        reject(r, k->client, u, k->err.msg);
+    } else { /* the spool can't be read: not the client's fault */
+        if (u->asks)
+            core_stall(r->c, u->request, 0);
+        upload_reset(u);
+        core_fault(r->c, k->rc, &k->err);
+    }
+    free(k);
+}
+
+static void begin_check(struct run *r, struct upload *u)
+{
+    struct check *k = sl_calloc(1, sizeof(*k));
+    if (k == NULL) {
+        core_stall(r->c, u->request, 0);
+        upload_reset(u);
+        return;
+    }
+    *k = (struct check){.job = {.run = check_run, .done = check_done},
+                        .next = r->checks,
+                        .run = r,
+                        .round = r->round.number,
+                        .position = u->position,
+                        .client = r->round.members[u->position].client,
+                        .blob = u->blob,
+                        .meta = u->meta};
+    r->checks = k;
+    u->check = k;
+    sl_executor_submit(r->c->env.executor, &k->job);
+}
+
+void upload_close(struct run *r)
+{
+    for (size_t i = 0; i < r->round.n_members; i++) {
+        struct upload *u = &r->uploads[i];
         if (u->asks)
             core_reply_put(r->c, u->request, SL_PUT_STALE, 0, "the round is closed");
         u->asks = false;
-        return;
+        u->check = NULL;
     }
-    if (u->verdict == SL_OK)
-        accept(r, u, NULL);
-    else
-        reject(r, r->round.members[u->position].client, u, u->reason);
 }
 
 /* Every chunk is there and the client says that it is all. */
@@ -229,9 +294,7 @@ static void complete(struct run *r, struct upload *u, sl_request_id id, const st
         return;
     }
     if (!one_chunk(r)) {
-        u->checking = true;
-        u->job = (struct sl_job){.run = check_run, .done = check_done};
-        sl_executor_submit(r->c->env.executor, &u->job);
+        begin_check(r, u);
         return;
     }
     struct sl_blob_id id_is;
@@ -264,17 +327,35 @@ static bool take_chunk(struct run *r, struct upload *u, const struct sl_msg *m, 
     return true;
 }
 
+/* A chunk for a round that is not open: an update that is in is acknowledged again. */
+static void answer_late(struct sl_coordinator *c, uint32_t client, sl_request_id id,
+                        const struct sl_msg *m)
+{
+    const struct run *r = c->run;
+    char reason[SL_WIRE_REASON];
+    struct sl_err err;
+    bool known = false, included = false;
+    if (r != NULL && m->put_chunk.run_id == r->id && m->put_chunk.round == r->round.number) {
+        const struct sl_member *member = sl_round_member(&r->round, client);
+        included = member != NULL && member->state == SL_MEMBER_ACCEPTED;
+    }
+    if (!included && c->env.store->ops->was_included(c->env.store, m->put_chunk.run_id,
+                                                     m->put_chunk.round, client, &known,
+                                                     &included, &err) != SL_OK)
+        included = false;
+    snprintf(reason, sizeof(reason), "run %" PRIu64 " round %" PRIu32 " is not open",
+             m->put_chunk.run_id, m->put_chunk.round);
+    core_reply_put(c, id, included ? SL_PUT_ACCEPTED : SL_PUT_STALE, 0, included ? "" : reason);
+}
+
 /* Is this a chunk of an update this round waits for? Else answers and returns NULL. */
 static struct upload *welcome(struct sl_coordinator *c, uint32_t client, sl_request_id id,
                               const struct sl_msg *m)
 {
     struct run *r = c->run;
-    char reason[SL_WIRE_REASON];
     if (r == NULL || m->put_chunk.run_id != r->id || r->phase != RUN_OPEN ||
         m->put_chunk.round != r->round.number) {
-        snprintf(reason, sizeof(reason), "run %" PRIu64 " round %" PRIu32 " is not open",
-                 m->put_chunk.run_id, m->put_chunk.round);
-        core_reply_put(c, id, SL_PUT_STALE, 0, reason);
+        answer_late(c, client, id, m);
         return NULL;
     }
     const struct sl_member *member = sl_round_member(&r->round, client);
@@ -302,7 +383,8 @@ static bool misshapen(const struct run *r, const struct sl_msg *m, char reason[S
                  m->put_chunk.blob.size, size);
         return true;
     }
-    if (m->put_chunk.offset % SL_CHUNK_BYTES != 0 || m->attachment_bytes != want) {
+    if (m->put_chunk.offset % SL_CHUNK_BYTES != 0 || m->put_chunk.offset >= size ||
+        m->attachment_bytes != want) {
         snprintf(reason, SL_WIRE_REASON, "chunk of %zu bytes at %" PRIu64
                  " (chunks of %zu in a row expected)", m->attachment_bytes, m->put_chunk.offset,
                  SL_CHUNK_BYTES);
@@ -318,25 +400,24 @@ void upload_put(struct sl_coordinator *c, uint32_t client, sl_request_id id, con
         return;
     struct run *r = u->run;
     char reason[SL_WIRE_REASON];
+    if (u->check != NULL) { /* asked again while the check runs: the later request gets the answer */
+        bool takes_over = m->put_chunk.has_meta;
+        sl_request_id other = takes_over ? u->request : id;
+        if (!takes_over || u->asks)
+            core_reply_put(c, other, SL_PUT_MORE, r->model_ref.size, "");
+        if (takes_over)
+            u->request = id;
+        u->asks = u->asks || takes_over;
+        return;
+    }
     if (misshapen(r, m, reason)) {
         u->asks = true;
         u->request = id;
         reject(r, client, u, reason);
         return;
     }
-    if (u->checking) { /* asked again while the check runs: the later request gets the answer */
-        if (m->put_chunk.has_meta && u->asks)
-            core_reply_put(c, u->request, SL_PUT_MORE, r->model_ref.size, "");
-        if (m->put_chunk.has_meta) {
-            u->asks = true;
-            u->request = id;
-        } else {
-            core_reply_put(c, id, SL_PUT_MORE, r->model_ref.size, "");
-        }
-        return;
-    }
     if (u->have == NULL && (u->have = sl_calloc((n_chunks(r->model_ref.size) + 7) / 8, 1)) == NULL) {
-        core_reply_put(c, id, SL_PUT_MORE, 0, "");
+        core_stall(c, id, 0);
         return;
     }
     if (u->n_have > 0 && !sl_blob_id_equal(&u->blob.id, &m->put_chunk.blob.id))
@@ -344,7 +425,7 @@ void upload_put(struct sl_coordinator *c, uint32_t client, sl_request_id id, con
     u->blob = m->put_chunk.blob;
     struct sl_err err;
     if (!take_chunk(r, u, m, &err)) {
-        core_reply_put(c, id, SL_PUT_MORE, m->put_chunk.offset, "");
+        core_stall(c, id, m->put_chunk.offset);
         core_fault(c, err.code, &err);
         return;
     }
@@ -359,7 +440,7 @@ void upload_put(struct sl_coordinator *c, uint32_t client, sl_request_id id, con
 static void add_run(struct sl_job *job)
 {
     struct work *w = (struct work *)job;
-    w->rc = walk_spool(w->adds->run, w->adds, false, &w->err);
+    w->rc = walk_spool(w->adds->run, w->adds->position, &w->adds->meta, NULL, &w->err);
 }
 
 static void add_done(struct sl_job *job, void *ctx)
@@ -368,7 +449,14 @@ static void add_done(struct sl_job *job, void *ctx)
     struct run *r = w->adds->run;
     (void)ctx;
     w->busy = false;
-    if (w->rc != SL_OK) {
+    if (r->phase == RUN_OVER) { /* the next run waits until no job is under way */
+        r->c->env.wake_at(r->c->env.ctx, r->c->now_ms);
+        return;
+    }
+    if (w->rc != SL_OK) { /* some tiles may be in: the whole sum is made anew */
+        sl_sum_clear(&r->sum);
+        for (uint32_t i = 0; i < r->n_slots; i++)
+            r->uploads[i].added = false;
         core_fault(r->c, w->rc, &w->err);
         return;
     }
@@ -408,7 +496,7 @@ enum sl_code upload_restore(struct run *r, uint32_t position, const struct sl_me
     u->blob = row->blob;
     u->meta = row->meta;
     bool good = row->slot == position && row->blob.size == r->model_ref.size &&
-                walk_spool(r, u, true, &why) == SL_OK;
+                walk_spool(r, u->position, &u->meta, &u->blob.id, &why) == SL_OK;
     if (!good) {
         sl_log_write(c->env.log, SL_LOG_WARN,
                      "spooled update of client %" PRIu32 " is damaged; asking for it again",
@@ -418,6 +506,7 @@ enum sl_code upload_restore(struct run *r, uint32_t position, const struct sl_me
     }
     u->order = row->order;
     u->accepted_ms = c->now_ms;
+    r->weight_in += u->meta.weight;
     if (row->order >= r->next_order)
         r->next_order = row->order + 1;
     note_eval(r, row->client, &u->meta);
