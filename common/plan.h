@@ -134,7 +134,8 @@ struct sl_plan {
         } world;
         struct {
             uint64_t seed; /* 0 = the run's */
-            double drop, delay, duplicate, reorder, disconnect; /* chance per message */
+            double drop, delay, duplicate, reorder, disconnect; /* chance per message; delay
+                                                                   also per coordinator's job */
             double delay_ms;                                    /* mean of a delay */
             uint32_t coordinator_kills, client_kills;           /* in the whole run */
             bool power_loss; /* kills forget what was not synced */

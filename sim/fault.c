@@ -75,6 +75,16 @@ struct sl_message_fault sl_faults_message(struct sl_faults *f, uint64_t rtt_us)
     return m;
 }
 
+struct sl_job_fault sl_faults_job(struct sl_faults *f)
+{
+    struct sl_job_fault j = {0};
+    if (happens(f, f->delay)) {
+        j.runs_late = sl_rng_below(&f->rng, 2) == 0;
+        j.late_us = (uint64_t)(f->delay_us * sl_rng_exponential(&f->rng));
+    }
+    return j;
+}
+
 void sl_faults_new_round(struct sl_faults *f)
 {
     f->steps_in_round = 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fault.h - what goes wrong, drawn from one seed: messages lost, late, twice or out of
- * order, connections cut, coordinator and clients killed. Draws follow the order of
+ * order, jobs of the coordinator that take their time, connections cut, coordinator and clients killed. Draws follow the order of
  * events, which the seed fixes too, so a failing run can be repeated from its seed.
  * Thread: one. */
 #ifndef SL_SIM_FAULT_H
@@ -42,6 +42,13 @@ enum sl_code sl_faults_init(struct sl_faults *f, const struct sl_plan *plan,
 void sl_faults_deinit(struct sl_faults *f); /* NULL and {0} allowed */
 
 struct sl_message_fault sl_faults_message(struct sl_faults *f, uint64_t rtt_us);
+
+/* How long a job of the coordinator takes: none, or as long as a message is late. */
+struct sl_job_fault {
+    bool runs_late; /* at the end of its time, not at the beginning */
+    uint64_t late_us;
+};
+struct sl_job_fault sl_faults_job(struct sl_faults *f);
 
 /* One step of the world went by in `round`; the kill that is due, or NULL. */
 const struct sl_kill *sl_faults_step(struct sl_faults *f, uint32_t round);

@@ -83,13 +83,16 @@ static uint64_t env_wire_bytes(void *ctx)
     return ((const struct sl_world *)ctx)->stats.wire_bytes;
 }
 
-/* The coordinator's jobs take no virtual time: they run when they are handed over, and
- * their completion is the next event of this instant. */
+/* A job of the coordinator takes virtual time when the faults say so: it runs at one end of
+ * that time or the other, and its completion is an event. */
 static void submit(void *self, struct sl_job *job)
 {
     struct sl_world *w = self;
-    job->run(job);
-    world_push(w, EV_JOB_DONE, w->now_us, w->epoch, (uint64_t)(uintptr_t)job, 0);
+    struct sl_job_fault f = sl_faults_job(&w->faults);
+    if (!f.runs_late)
+        job->run(job);
+    world_push(w, f.runs_late ? EV_JOB_RUN : EV_JOB_DONE, w->now_us + f.late_us, w->epoch,
+               (uint64_t)(uintptr_t)job, 0);
 }
 
 static enum sl_code start_coordinator(struct sl_world *w, struct sl_err *err)
@@ -177,9 +180,13 @@ static void dispatch(struct sl_world *w, const struct sl_sim_event *e)
     case EV_COORDINATOR_START:
         restart_coordinator(w);
         break;
-    case EV_JOB_DONE: /* of an earlier start: gone with it */
-        if (w->core != NULL && e->client == w->epoch)
-            job->done(job, job->ctx);
+    case EV_JOB_RUN:
+    case EV_JOB_DONE:
+        if (w->core == NULL || e->client != w->epoch)
+            break; /* of an earlier start: gone with it */
+        if (e->kind == EV_JOB_RUN)
+            job->run(job);
+        job->done(job, job->ctx);
         break;
     }
 }

@@ -33,7 +33,8 @@ enum event_kind {
     EV_TRAINED,          /* client: its device has finished */
     EV_COORDINATOR_TIME, /* token: generation of its alarm */
     EV_COORDINATOR_START,
-    EV_JOB_DONE, /* token: the coordinator's job */
+    EV_JOB_RUN,  /* token: the coordinator's job, to be run and done */
+    EV_JOB_DONE, /* token: the coordinator's job, to be done */
 };
 
 /* A request from its first sending to the arrival of its reply. */

@@ -25,17 +25,30 @@ struct sl_plan plan_of(const char *text)
     return p;
 }
 
+static struct sl_plan small_plan_of(const char *layers)
+{
+    char text[1024];
+    snprintf(text, sizeof(text),
+             "run: {name: small, seed: 1, rounds: 3, eval_every: 0, max_retries: 2}\n"
+             "data:\n"
+             "  dataset: synthetic\n"
+             "  path: \"channels=1,height=6,width=6,classes=3,train=120,test=30\"\n"
+             "  partition: {kind: iid, clients: 8}\n"
+             "model: {layers: [%s]}\n"
+             "train: {epochs: 1, batch_size: 8, lr: 0.1}\n"
+             "selection: {clients_per_round: 4, deadline_s: 60, quorum: 1.0}\n",
+             layers);
+    return plan_of(text);
+}
+
 struct sl_plan small_plan(void)
 {
-    return plan_of(
-        "run: {name: small, seed: 1, rounds: 3, eval_every: 0, max_retries: 2}\n"
-        "data:\n"
-        "  dataset: synthetic\n"
-        "  path: \"channels=1,height=6,width=6,classes=3,train=120,test=30\"\n"
-        "  partition: {kind: iid, clients: 8}\n"
-        "model: {layers: [flatten, {dense: 3}]}\n"
-        "train: {epochs: 1, batch_size: 8, lr: 0.1}\n"
-        "selection: {clients_per_round: 4, deadline_s: 60, quorum: 1.0}\n");
+    return small_plan_of("flatten, {dense: 3}");
+}
+
+struct sl_plan wide_plan(void)
+{
+    return small_plan_of("flatten, {dense: 1700}, {dense: 3}");
 }
 
 static void see_round(struct outcome *o, const json_t *line)

@@ -28,6 +28,8 @@ struct outcome {
 /* A small federation on synthetic data that learns in milliseconds: 8 clients, 4 a round,
  * 3 rounds. */
 struct sl_plan small_plan(void);
+/* The same with a model of more than one chunk (68,003 parameters). */
+struct sl_plan wide_plan(void);
 /* Any plan from text; a bad one fails the test. */
 struct sl_plan plan_of(const char *text);
 
