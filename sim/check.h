@@ -1,38 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* check.h - conformance (DESIGN section 6): runs the cases of a folder through the
- * product's own code and prints `ok NAME` or `not ok NAME: field, index, expected, got` a
- * case. check.c finds the cases, check_fl.c runs federated trajectories in the world,
- * check_agg.c runs aggregation rules through the exact sum, accel/nn/check_nn.h runs
- * layers. Thread: main only. Changes nothing on disk but temporary files of its own. */
+ * product's own code. accel/check/cases.h finds the cases and prints their results,
+ * check_fl.c runs federated trajectories in the world, check_agg.c runs aggregation rules
+ * through the exact sum, accel/nn/check_nn.h runs layers. Thread: main only. Changes
+ * nothing on disk but temporary files of its own. */
 #ifndef SL_SIM_CHECK_H
 #define SL_SIM_CHECK_H
 
 #include <jansson.h>
-#include <stdbool.h>
-#include <stddef.h>
 #include <stdio.h>
 
-#include "accel/nn/check_nn.h"
+#include "accel/check/cases.h"
 #include "common/error.h"
 
 struct sl_check {
-    const char *const
-        *only; /* globs; a case runs when one matches, or when there are none */
-    size_t n_only;
+    struct sl_cases cases;
     unsigned jobs; /* worker threads; 0 = one a core */
-    FILE *out;
-    struct sl_check_counts counts;
 };
 
 /* dir: a folder whose manifest.json lists `cases`, one case folder, or a folder of such
  * folders. SL_E_INPUT when there is no case in it at all. What differs is counted, not an
  * error. */
 enum sl_code sl_check_run(struct sl_check *c, const char *dir, struct sl_err *err);
-
-/* Is the case wanted? If not, it is counted as skipped. */
-bool sl_check_wanted(struct sl_check *c, const char *name);
-/* Prints and counts the result; why NULL = ok. */
-void sl_check_result(struct sl_check *c, const char *name, const char *why);
 
 /* One case folder each; *manifest is its manifest.json. */
 void sl_check_fl(struct sl_check *c, const char *dir, const json_t *manifest);

@@ -104,14 +104,14 @@ static void run_rule(struct sl_check *c, const struct agg_case *k, const char *d
     const char *aggregator = json_string_value(json_object_get(rule, "aggregator"));
     snprintf(full, sizeof(full), "%.70s/%.70s", name,
              rule_name == NULL ? "?" : rule_name);
-    if (!sl_check_wanted(c, full))
+    if (!sl_cases_wanted(&c->cases, full))
         return;
     if (aggregator == NULL || strcmp(aggregator, "mean") != 0)
         snprintf(why, WHY, "aggregator, -, available: mean, %.60s",
                  aggregator == NULL ? "none" : aggregator);
     else
         compare(k, dir, rule, why);
-    sl_check_result(c, full, why[0] == '\0' ? NULL : why);
+    sl_cases_result(&c->cases, full, why[0] == '\0' ? NULL : why);
 }
 
 void sl_check_agg(struct sl_check *c, const char *dir, const json_t *manifest)
@@ -127,8 +127,8 @@ void sl_check_agg(struct sl_check *c, const char *dir, const json_t *manifest)
     if (file == NULL || json_array_size(rules) == 0 ||
         sl_check_array_load(dir, file, &k.updates, &err) != SL_OK ||
         k.updates.f32 == NULL || k.updates.rows != json_array_size(k.samples)) {
-        if (sl_check_wanted(c, name))
-            sl_check_result(c, name, "updates, -, one row a client, not there");
+        if (sl_cases_wanted(&c->cases, name))
+            sl_cases_result(&c->cases, name, "updates, -, one row a client, not there");
     } else {
         size_t i;
         const json_t *rule;

@@ -330,7 +330,7 @@ void sl_check_fl(struct sl_check *c, const char *dir, const json_t *manifest)
     struct sl_err err = {.msg = ""};
     struct watch *w = sl_calloc(1, sizeof(*w));
     if (w == NULL) {
-        sl_check_result(c, dir, "memory, -, some, none");
+        sl_cases_result(&c->cases, dir, "memory, -, some, none");
         return;
     }
     w->expect = json_object_get(manifest, "expect");
@@ -344,7 +344,7 @@ void sl_check_fl(struct sl_check *c, const char *dir, const json_t *manifest)
     }
     if (rc != SL_OK)
         differs(w, "%.*s", WHY - 1, err.msg);
-    sl_check_result(c, w->k.name[0] == '\0' ? dir : w->k.name,
+    sl_cases_result(&c->cases, w->k.name[0] == '\0' ? dir : w->k.name,
                     w->why[0] == '\0' ? NULL : w->why);
     sl_trainer_free(w->trainer);
     sl_training_free(w->training);

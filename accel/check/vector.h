@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "accel/check/cases.h"
 #include "common/error.h"
 #include "common/npy.h"
 
@@ -39,9 +40,14 @@ struct sl_vector_kind {
     void (*run)(struct sl_vector *v); /* computes, and compares by the functions below */
 };
 
-extern const struct sl_vector_kind sl_vector_kinds_fast[]; /* hash64, fast_*; reject 0 */
+extern const struct sl_vector_kind sl_vector_kinds_fast[]; /* hash64, fast_* */
 extern const struct sl_vector_kind sl_vector_kinds_tr[];
 extern const struct sl_vector_kind sl_vector_kinds_rtn[];
+
+/* Kind `reject`, by p_format: notes a failure when the family's converter takes in_x. */
+void sl_vector_reject_fast(struct sl_vector *v);
+void sl_vector_reject_tr(struct sl_vector *v);
+void sl_vector_reject_rtn(struct sl_vector *v);
 
 /* For runs: the array of that name, or NULL (need also notes the failure: absent, or of
  * another dtype). */
@@ -64,19 +70,10 @@ void sl_vector_expect_int(struct sl_vector *v, const char *name, size_t i, int64
 void sl_vector_fail(struct sl_vector *v, const char *field, const char *index,
                     const char *expected, const char *got);
 
-/* Options of a check and what it counted. */
-struct sl_vector_check {
-    const char *const *only; /* shell patterns of case names; n_only 0 = all */
-    size_t n_only;
-    FILE *out;
-    size_t passed, failed, skipped;
-};
-
-/* Runs the cases of dir: a folder with a manifest.json, or a folder of such folders.
- * Prints `ok NAME` or `not ok NAME: field, index, expected, got` a line. A missing or
- * damaged file, a field that no run compared and an unknown kind are failures of the case.
- * SL_E_INPUT for a dir without manifests. */
-enum sl_code sl_vector_check_dir(struct sl_vector_check *c, const char *dir,
-                                 struct sl_err *err);
+/* Runs the cases of dir that c wants: a folder with a manifest.json, or a folder of such
+ * folders. Prints `ok NAME` or `not ok NAME: field, index, expected, got` a line. A
+ * missing or damaged file, a field that no run compared and an unknown kind are failures
+ * of the case. SL_E_INPUT for a dir without manifests. */
+enum sl_code sl_vector_check_dir(struct sl_cases *c, const char *dir, struct sl_err *err);
 
 #endif

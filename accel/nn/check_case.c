@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "accel/nn/case_file.h"
+#include "accel/check/case_file.h"
 
 /* --- loading
  * -------------------------------------------------------------------------------- */

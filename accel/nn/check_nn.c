@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-#include "accel/kernels/cpu.h"
 #include "accel/nn/check_case.h"
 
 static const struct {
@@ -51,15 +50,11 @@ static void run_case(struct sl_case *c)
 static void check_case(const char *dir, const json_t *entry, const char *name, FILE *out,
                        struct sl_check_counts *counts)
 {
-    const uint32_t levels[] = {0, SL_CPU_AVX2, SL_CPU_AVX512};
     struct sl_case c = {0};
     struct sl_err err;
     enum sl_code rc = sl_case_load(dir, entry, &c, &err);
-    for (size_t i = 0; rc == SL_OK && i < sizeof(levels) / sizeof(levels[0]); i++) {
-        c.cpu = levels[i] & sl_cpu_detect();
-        if ((i == 0 || c.cpu != 0) && !c.failed)
-            run_case(&c);
-    }
+    for (size_t i = 0; rc == SL_OK && !c.failed && sl_cases_cpu(i, &c.cpu); i++)
+        run_case(&c);
     if (rc != SL_OK)
         fprintf(out, "not ok %s: file, -, a readable case, %s\n", name, err.msg);
     else if (c.failed)

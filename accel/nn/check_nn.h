@@ -12,12 +12,9 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "accel/check/cases.h"
 #include "common/error.h"
 #include "common/model_spec.h"
-
-struct sl_check_counts {
-    size_t passed, failed, skipped;
-};
 
 /* Runs every case of the manifest that want(ctx, name) accepts (want NULL = all), once
  * per kernel variant of this CPU; prints `ok NAME` or `not ok NAME: field, index,

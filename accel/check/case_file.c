@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "accel/nn/case_file.h"
+#include "accel/check/case_file.h"
 
 #include <stdio.h>
 #include <stdlib.h>

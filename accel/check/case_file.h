@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* case_file.h - arrays of a vector's .npz file, checked against what its manifest says.
- * For accel/nn/check_*.c only. */
-#ifndef SL_ACCEL_NN_CASE_FILE_H
-#define SL_ACCEL_NN_CASE_FILE_H
+ * For the checks only. */
+#ifndef SL_ACCEL_CHECK_CASE_FILE_H
+#define SL_ACCEL_CHECK_CASE_FILE_H
 
 #include <stddef.h>
 #include <stdint.h>
