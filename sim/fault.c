@@ -80,7 +80,7 @@ struct sl_job_fault sl_faults_job(struct sl_faults *f)
     struct sl_job_fault j = {0};
     if (happens(f, f->delay)) {
         j.runs_late = sl_rng_below(&f->rng, 2) == 0;
-        j.late_us = (uint64_t)(f->delay_us * sl_rng_exponential(&f->rng));
+        j.late_us = (uint64_t)(2 * f->delay_us * sl_rng_f64(&f->rng));
     }
     return j;
 }

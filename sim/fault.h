@@ -43,7 +43,7 @@ void sl_faults_deinit(struct sl_faults *f); /* NULL and {0} allowed */
 
 struct sl_message_fault sl_faults_message(struct sl_faults *f, uint64_t rtt_us);
 
-/* How long a job of the coordinator takes: none, or as long as a message is late. */
+/* How long a job of the coordinator takes: none, or up to twice the mean delay. */
 struct sl_job_fault {
     bool runs_late; /* at the end of its time, not at the beginning */
     uint64_t late_us;

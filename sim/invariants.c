@@ -286,6 +286,8 @@ static void check_wait(struct sl_invariants *v)
     if (!v->running || v->down || p == NULL)
         return;
     double limit = p->selection.deadline_s * 1e6 * (1.0 + p->run.max_retries);
+    if (p->sim.faults.delay > 0) /* checks, additions and the step, one after the other */
+        limit += 2e3 * p->sim.faults.delay_ms * (2.0 * sl_plan_cohort_size(p) + 2);
     uint64_t waited = sl_world_now_us(v->w) - v->since_us;
     if ((double)waited > limit + (double)v->down_us + SLACK_US)
         violated(v, "round %" PRIu64 " waits for %.3f s (deadline %.3f s, %u retries)",

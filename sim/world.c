@@ -64,8 +64,9 @@ static void env_report(void *ctx, uint64_t run, json_t *line)
         w->round = 0;
     if (event != NULL && strcmp(event, "run_end") == 0) {
         const char *reason = json_string_value(json_object_get(line, "reason"));
-        snprintf(w->end_reason, sizeof(w->end_reason), "%s",
-                 reason == NULL ? "" : reason);
+        if (json_is_true(json_object_get(line, "failed")) && w->end_reason[0] == '\0')
+            snprintf(w->end_reason, sizeof(w->end_reason), "%s",
+                     reason == NULL ? "" : reason);
     }
     if (w->opt.hooks.report != NULL)
         w->opt.hooks.report(w->opt.hooks.ctx, run, line);

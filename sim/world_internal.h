@@ -108,7 +108,7 @@ struct sl_world {
     uint32_t round_number;
     struct sl_world_stats stats;
     struct sl_err failure;           /* first thing that went wrong inside a callback */
-    char end_reason[SL_WIRE_REASON]; /* of the last run_end line */
+    char end_reason[SL_WIRE_REASON]; /* of the first run that failed */
 };
 
 /* Notes the first failure; the run ends with it. */
