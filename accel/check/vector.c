@@ -10,11 +10,11 @@
 /* --- families: their kinds, and what refuses a tensor for each p_format -------------- */
 
 static const struct sl_vector_kind *const families[] = {
-    NULL,
+    sl_vector_kinds_fast,
 };
 
 static void (*const rejects[])(struct sl_vector *v) = {
-    NULL,
+    sl_vector_reject_fast,
 };
 
 #define N_REJECTS (sizeof(rejects) / sizeof(rejects[0]))
