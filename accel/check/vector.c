@@ -6,15 +6,18 @@
 #include <string.h>
 
 #include "accel/check/case_file.h"
+#include "common/mem.h"
 
 /* --- families: their kinds, and what refuses a tensor for each p_format -------------- */
 
 static const struct sl_vector_kind *const families[] = {
     sl_vector_kinds_fast,
+    sl_vector_kinds_tr,
 };
 
 static void (*const rejects[])(struct sl_vector *v) = {
     sl_vector_reject_fast,
+    sl_vector_reject_tr,
 };
 
 #define N_REJECTS (sizeof(rejects) / sizeof(rejects[0]))
@@ -47,6 +50,25 @@ static void run_kind(struct sl_vector *v)
                 return;
             }
     sl_vector_fail(v, "kind", "-", "a known kind", v->kind);
+}
+
+/* --- memory -------------------------------------------------------------------------- */
+
+void *sl_vector_room(struct sl_vector *v, size_t n, size_t size)
+{
+    void *p = v->n_rooms < SL_VECTOR_ROOMS ? sl_calloc(n + 1, size) : NULL;
+    if (p == NULL) {
+        sl_vector_fail(v, "case", "-", "memory", "none");
+        return NULL;
+    }
+    v->room[v->n_rooms++] = p;
+    return p;
+}
+
+static void leave_rooms(struct sl_vector *v)
+{
+    while (v->n_rooms > 0)
+        free(v->room[--v->n_rooms]);
 }
 
 /* --- arrays -------------------------------------------------------------------------- */
@@ -339,8 +361,10 @@ static void check_case(struct sl_cases *c, const char *dir, const json_t *entry,
     if (load(dir, entry, &v, &err) != SL_OK) {
         sl_vector_fail(&v, "file", "-", "a readable case", err.msg);
     } else {
-        for (size_t i = 0; !v.failed && sl_cases_cpu(i, &v.cpu); i++)
+        for (size_t i = 0; !v.failed && sl_cases_cpu(i, &v.cpu); i++) {
             run_kind(&v);
+            leave_rooms(&v);
+        }
         demand_all_compared(&v);
     }
     sl_cases_result(c, name, v.failed ? v.failure : NULL);

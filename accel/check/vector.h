@@ -18,6 +18,7 @@
 #include "common/npy.h"
 
 #define SL_VECTOR_ARRAYS 32
+#define SL_VECTOR_ROOMS 32
 
 /* An array of the case's file. Its values are copied out, aligned for any type. */
 struct sl_vector_array {
@@ -30,6 +31,8 @@ struct sl_vector {
     const char *name, *kind;
     struct sl_vector_array array[SL_VECTOR_ARRAYS];
     size_t n_arrays;
+    void *room[SL_VECTOR_ROOMS];
+    size_t n_rooms;
     uint32_t cpu; /* kernels to use (bits of kernels/cpu.h) */
     bool failed;
     char failure[256]; /* "field, index, expected, got" of the first difference */
@@ -65,6 +68,10 @@ void sl_vector_expect(struct sl_vector *v, const char *name, size_t first,
                       enum sl_npy_dtype dtype, const void *got, size_t n);
 /* The same for one integer, whatever integer type the array has. */
 void sl_vector_expect_int(struct sl_vector *v, const char *name, size_t i, int64_t got);
+
+/* n zeroed values of `size` bytes (at least one) that live until the run returns; NULL
+ * and a failure without memory. At most SL_VECTOR_ROOMS a run. */
+void *sl_vector_room(struct sl_vector *v, size_t n, size_t size);
 
 /* Notes the first failure only. */
 void sl_vector_fail(struct sl_vector *v, const char *field, const char *index,
