@@ -94,6 +94,9 @@ struct sl_layer_ops {
      * NULL = none. */
     size_t (*aux_bytes)(const struct sl_layer *l, size_t n);
     size_t (*scratch_bytes)(const struct sl_layer *l, size_t n);
+    /* Raises *ret to what unit u needs for the products of n samples. NULL = none. */
+    void (*unit_bytes)(const struct sl_layer *l, size_t n, const struct sl_matmul_unit *u,
+                       struct sl_unit_bytes *ret);
     void (*forward)(const struct sl_layer *l, const struct sl_pass_ctx *c, const float *x,
                     float *y, void *aux);
     /* dx = NULL: not wanted. dy may be overwritten. */
@@ -157,6 +160,10 @@ void sl_dense_forward(const struct sl_pass_ctx *c, size_t rows, size_t in, size_
 void sl_dense_backward(const struct sl_pass_ctx *c, size_t rows, size_t in, size_t out,
                        const float *x, const float *w, const float *dy, float *dw,
                        float *db, bool add_dx, float *dx);
+
+/* Raises *ret to what u needs for y[m, n] = x[m, k] w^T and its gradients. */
+void sl_unit_matmul_bytes(const struct sl_matmul_unit *u, size_t m, size_t n, size_t k,
+                          bool keep, struct sl_unit_bytes *ret);
 
 struct sl_model {
     struct sl_layer *layers;

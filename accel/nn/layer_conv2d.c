@@ -76,10 +76,20 @@ static void backward(const struct sl_layer *l, const struct sl_pass_ctx *c,
                                           dx);
 }
 
+static void unit_bytes(const struct sl_layer *l, size_t n, const struct sl_matmul_unit *u,
+                       struct sl_unit_bytes *ret)
+{
+    struct sl_conv_geometry g = sl_conv_geometry_of(l);
+    size_t scratch = u->conv_scratch_bytes(&g);
+    ret->scratch = scratch > ret->scratch ? scratch : ret->scratch;
+    ret->keep = u->conv_keep_bytes == NULL ? 0 : u->conv_keep_bytes(&g);
+}
+
 const struct sl_layer_ops sl_layer_conv2d = {
     .kind = SL_LAYER_CONV2D,
     .prefix = "conv",
     .build = build,
+    .unit_bytes = unit_bytes,
     .forward = forward,
     .backward = backward,
 };

@@ -18,6 +18,13 @@ static enum sl_code build(struct sl_model_builder *b, struct sl_layer *l,
                                   l->spec.bias, err);
 }
 
+void sl_unit_matmul_bytes(const struct sl_matmul_unit *u, size_t m, size_t n, size_t k,
+                          bool keep, struct sl_unit_bytes *ret)
+{
+    if (u->matmul_bytes != NULL)
+        u->matmul_bytes(m, n, k, keep, ret);
+}
+
 void sl_dense_forward(const struct sl_pass_ctx *c, size_t rows, size_t in, size_t out,
                       const float *x, const float *w, const float *b, float *y)
 {
@@ -87,10 +94,18 @@ static void backward(const struct sl_layer *l, const struct sl_pass_ctx *c,
                       l->spec.bias ? sl_layer_grad(l, c, 1) : NULL, false, dx);
 }
 
+static void unit_bytes(const struct sl_layer *l, size_t n, const struct sl_matmul_unit *u,
+                       struct sl_unit_bytes *ret)
+{
+    size_t in = l->in.dim[l->in.n_dims - 1], out = l->spec.out;
+    sl_unit_matmul_bytes(u, n * l->in_size / in, out, in, true, ret);
+}
+
 const struct sl_layer_ops sl_layer_dense = {
     .kind = SL_LAYER_DENSE,
     .prefix = "fc",
     .build = build,
+    .unit_bytes = unit_bytes,
     .forward = forward,
     .backward = backward,
 };

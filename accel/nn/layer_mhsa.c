@@ -168,10 +168,20 @@ static void backward(const struct sl_layer *l, const struct sl_pass_ctx *c,
                           p != Q, dx);
 }
 
+static void unit_bytes(const struct sl_layer *l, size_t n, const struct sl_matmul_unit *u,
+                       struct sl_unit_bytes *ret)
+{
+    size_t t = l->in.dim[0], d = l->in.dim[1], dh = d / l->spec.heads;
+    sl_unit_matmul_bytes(u, n * t, d, d, false, ret);
+    sl_unit_matmul_bytes(u, t, t, dh, false, ret);
+    sl_unit_matmul_bytes(u, t, dh, t, false, ret);
+}
+
 const struct sl_layer_ops sl_layer_mhsa = {
     .kind = SL_LAYER_MHSA,
     .prefix = "attn",
     .build = build,
+    .unit_bytes = unit_bytes,
     .aux_bytes = aux_bytes,
     .scratch_bytes = scratch_bytes,
     .forward = forward,

@@ -3,8 +3,6 @@
 
 #include <string.h>
 
-#include "accel/nn/conv_geometry.h"
-
 void *sl_take(struct sl_taker *t, size_t bytes)
 {
     t->bytes += sl_arena_cost(bytes);
@@ -53,6 +51,7 @@ void sl_net_plan(struct sl_net *net, const struct sl_model *m, size_t max_batch,
     sl_kernels_init(&net->kernels, cpu);
     net->y = sl_take(t, m->n_layers * sizeof(*net->y));
     net->aux = sl_take(t, m->n_layers * sizeof(*net->aux));
+    net->keep = sl_take(t, m->n_layers * sizeof(*net->keep));
     for (size_t i = 0; i < m->n_layers; i++) {
         const struct sl_layer *l = &m->layers[i];
         bool own = !l->ops->view && !l->in_place;
@@ -66,15 +65,21 @@ void sl_net_plan(struct sl_net *net, const struct sl_model *m, size_t max_batch,
         }
         if (l->ops->scratch_bytes != NULL)
             scratch = larger(scratch, l->ops->scratch_bytes(l, max_batch));
-        if (l->spec.kind == SL_LAYER_CONV2D) {
-            struct sl_conv_geometry g = sl_conv_geometry_of(l);
-            unit_scratch = larger(unit_scratch, unit->conv_scratch_bytes(&g));
-        }
+        struct sl_unit_bytes u = {0};
+        if (l->ops->unit_bytes != NULL)
+            l->ops->unit_bytes(l, max_batch, unit, &u);
+        unit_scratch = larger(unit_scratch, u.scratch);
+        void *keep = u.keep > 0 ? sl_take(t, u.keep) : NULL;
+        if (t->arena != NULL)
+            net->keep[i] = keep;
     }
     plan_gradients(net, m, max_batch, t);
     net->scratch = sl_take(t, scratch);
     net->unit = (struct sl_unit_ctx){
-        .unit = unit, .kernels = &net->kernels, .scratch = sl_take(t, unit_scratch)};
+        .unit = unit,
+        .kernels = &net->kernels,
+        .scratch = sl_take(t, unit_scratch),
+        .version = 1};
 }
 
 struct sl_pass_ctx sl_net_pass(struct sl_net *net, const float *values)
@@ -93,6 +98,13 @@ static const float *input_of(const struct sl_pass_ctx *c, const struct sl_layer 
     return l->previous == SL_NO_LAYER ? x : c->net->y[l->previous];
 }
 
+/* The unit works for layer i from here on. */
+static void enter(const struct sl_pass_ctx *c, size_t i)
+{
+    c->unit->draw.tensor = (uint32_t)i;
+    c->unit->keep = c->net->keep[i];
+}
+
 const float *sl_net_sequence_forward(const struct sl_pass_ctx *c, size_t first,
                                      size_t count, const float *x)
 {
@@ -104,7 +116,7 @@ const float *sl_net_sequence_forward(const struct sl_pass_ctx *c, size_t first,
         if (l->ops->view || l->in_place)
             c->net->y[i] = (float *)in; /* a view of x itself is never written through */
         if (!l->ops->view) {
-            c->unit->draw.tensor = (uint32_t)i;
+            enter(c, i);
             l->ops->forward(l, c, in, c->net->y[i], c->net->aux[i]);
         }
         last = c->net->y[i];
@@ -126,7 +138,7 @@ static const float *walk_back(const struct sl_pass_ctx *c, size_t first, size_t 
         bool need = want_dx || l->has_params_before;
         if (!l->ops->view) {
             unsigned next = l->ops->grad_in_place ? turn : 1 - turn;
-            c->unit->draw.tensor = (uint32_t)i;
+            enter(c, i);
             l->ops->backward(l, c, input_of(c, l, x), c->net->y[i], dy,
                              need ? c->net->grad[depth][next] : NULL, c->net->aux[i]);
             turn = next;

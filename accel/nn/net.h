@@ -16,6 +16,7 @@ struct sl_net {
     size_t max_batch;
     float **y;  /* [n_layers] */
     void **aux; /* [n_layers] */
+    void **keep; /* [n_layers]: what the unit keeps for each */
     float *grad[SL_LAYER_DEPTH + 1][2];
     void *scratch;
 };

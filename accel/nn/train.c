@@ -49,6 +49,7 @@ static void plan(struct sl_trainer *t, const struct sl_trainer_options *o,
     const struct sl_model *m = t->model;
     const struct sl_matmul_unit *unit = o->unit == NULL ? &sl_matmul_fp32 : o->unit;
     sl_net_plan(&t->net, m, o->max_batch, unit, sl_cpu_detect() & ~o->cpu_off, k);
+    t->net.unit.options = o->unit_options;
     t->values = sl_take(k, m->layout.n_values * sizeof(float));
     t->grads = sl_take(k, m->n_params * sizeof(float));
     t->x = sl_take(k, o->max_batch * m->input_size * sizeof(float));
@@ -109,6 +110,11 @@ void sl_trainer_free(struct sl_trainer *t)
 size_t sl_trainer_bytes(const struct sl_trainer *t)
 {
     return t->arena.capacity;
+}
+
+void sl_trainer_set_unit_options(struct sl_trainer *t, const struct sl_unit_options *o)
+{
+    t->net.unit.options = *o;
 }
 
 const struct sl_unit_ledger *sl_trainer_ledger(const struct sl_trainer *t)
@@ -244,6 +250,7 @@ static enum sl_code step(struct sl_trainer *t, size_t first, size_t batch,
     if (t->spec.mu > 0.0)
         e->proximal((float)t->spec.mu, t->values, t->start, t->grads, n);
     sl_optim_step(&t->optim, e, t->values, t->grads, n);
+    t->net.unit.version++;
     if (t->result.steps == 0)
         t->result.first_loss = loss / (double)batch;
     t->result.steps++;
@@ -311,6 +318,7 @@ enum sl_code sl_train_begin(struct sl_trainer *t, const float *start_values,
     t->n_steps = sl_train_steps(spec, samples->n);
     t->epoch = 0;
     memcpy(t->values, start_values, t->model->layout.n_values * sizeof(float));
+    t->net.unit.version++;
     start_optimiser(t);
     t->open = true;
     return SL_OK;
@@ -396,6 +404,7 @@ enum sl_code sl_evaluate(struct sl_trainer *t, const float *values,
     if (rc != SL_OK)
         return rc;
     struct sl_pass_ctx c = sl_net_pass(&t->net, values);
+    t->net.unit.version++; /* values are the caller's and may be new */
     for (size_t done = 0; done < samples->n; done += c.n) {
         c.n = samples->n - done < t->max_batch ? samples->n - done : t->max_batch;
         gather(t, samples, NULL, done, c.n);

@@ -66,6 +66,7 @@ struct sl_trainer_options {
     size_t
         max_batch; /* >= 1; a larger batch is processed in parts whose gradients add up */
     const struct sl_matmul_unit *unit; /* NULL = fp32 */
+    struct sl_unit_options unit_options; /* what they point to outlives the trainer */
     uint32_t cpu_off; /* SL_CPU_* not to use (kernels/cpu.h); 0 = use what is there */
 };
 
@@ -75,6 +76,9 @@ struct sl_trainer;
 enum sl_code sl_trainer_new(const struct sl_model *m, const struct sl_trainer_options *o,
                             struct sl_trainer **ret, struct sl_err *err);
 void sl_trainer_free(struct sl_trainer *t); /* NULL allowed */
+/* Other options for the unit from now on, so that one model can be evaluated at several
+ * budgets. What o points to outlives the trainer or the next call. */
+void sl_trainer_set_unit_options(struct sl_trainer *t, const struct sl_unit_options *o);
 size_t sl_trainer_bytes(
     const struct sl_trainer *t); /* of its arena; what is never used stays
                                     unmapped (optimiser state of plain SGD) */

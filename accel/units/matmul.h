@@ -50,13 +50,24 @@ struct sl_conv_geometry {
     uint32_t kernel, stride, pad;
 };
 
-/* What a unit did, by pass. macs: multiply-accumulates of the products asked for. */
+/* What a unit did, by pass. macs: multiply-accumulates of the products asked for; work:
+ * what the unit's hardware does for them in its own measure (term pairs of "tr", words of
+ * "rtn"); cycles of its array; conversions: values converted. */
 struct sl_unit_ledger {
     uint64_t calls[SL_PASSES];
     uint64_t macs[SL_PASSES];
+    uint64_t work[SL_PASSES];
+    uint64_t cycles[SL_PASSES];
+    uint64_t conversions[SL_PASSES];
 };
 
 struct sl_matmul_unit;
+struct sl_tr_options;
+
+/* Options of units; NULL = the unit's defaults. Borrowed. */
+struct sl_unit_options {
+    const struct sl_tr_options *tr;
+};
 
 struct sl_unit_ctx {
     const struct sl_matmul_unit *unit;
@@ -65,10 +76,28 @@ struct sl_unit_ctx {
     struct sl_rng_id draw; /* stream of the step, for units that round stochastically; its
                               `tensor` is set by the layer */
     void *scratch; /* the unit's, at least the largest scratch_bytes() of the model */
+    struct sl_unit_options options;
+    /* What a unit prepares from the weights of a layer stays in `keep` (zeroed at first,
+     * the layer's keep_bytes(); NULL = none) and holds while `version` is the same:
+     * whoever changes weights adds 1. */
+    void *keep;
+    uint64_t version;
+};
+
+/* Memory of a unit for a layer. */
+struct sl_unit_bytes {
+    size_t scratch; /* within a call; enough for each call of the layer */
+    size_t keep;    /* from call to call */
 };
 
 struct sl_matmul_unit {
     const char *name;
+    /* Raises *ret to what a product [m, k] x [k, n] and its two gradients need; keep: its
+     * b is weights that stay, the layer's only ones. NULL = nothing. */
+    void (*matmul_bytes)(size_t m, size_t n, size_t k, bool keep,
+                         struct sl_unit_bytes *ret);
+    /* Bytes to keep the weights of a convolution. NULL = none. */
+    size_t (*conv_keep_bytes)(const struct sl_conv_geometry *g);
     /* Bytes of scratch a convolution of this geometry needs, whatever the number of
      * images. */
     size_t (*conv_scratch_bytes)(const struct sl_conv_geometry *g);
@@ -86,9 +115,9 @@ struct sl_matmul_unit {
                                   float *dw);
 };
 
-extern const struct sl_matmul_unit sl_matmul_fp32;
+extern const struct sl_matmul_unit sl_matmul_fp32, sl_matmul_tr;
 
-/* The unit of this name ("fp32"), or NULL. */
+/* The unit of this name ("fp32", "tr"), or NULL. */
 const struct sl_matmul_unit *sl_matmul_unit_find(const char *name);
 /* Units by number from 0; NULL beyond the last. */
 const struct sl_matmul_unit *sl_matmul_unit_at(size_t i);
