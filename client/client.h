@@ -67,7 +67,7 @@ struct sl_client_env {
     uint64_t own_samples;
 };
 
-#define SL_CLIENT_WINDOW 4 /* beside one registration */
+#define SL_CLIENT_WINDOW 2 /* beside one registration */
 
 struct sl_client_result {
     enum sl_code rc;

@@ -30,7 +30,7 @@
 #include "client/client_store.h"
 #include "common/wire.h"
 
-#define SL_TASK_WINDOW 4        /* requests open at once, a registration apart */
+#define SL_TASK_WINDOW 2        /* requests open at once, a registration apart */
 #define SL_TASK_PAUSE_MS 500    /* draining coordinator, failed task, blobs gone */
 #define SL_TASK_REFUSED_MS 2000 /* an answer that makes no sense */
 #define SL_TASK_AGAIN_MAX 3     /* answers "more" to a last chunk before a pause */
