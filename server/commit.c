@@ -11,20 +11,32 @@
 
 /* --- on a worker ------------------------------------------------------------------------------------ */
 
+/* The next model takes the place of the sums it is made of: the floats of a tile end before the sums
+ * of later tiles begin. */
+static float *next_model(const struct run *r)
+{
+    return (float *)r->sum.q;
+}
+
+/* Once a round: a second call after a refusal of the store finds the model made. */
 static enum sl_code step_model(struct run *r, struct sl_err *err)
 {
+    if (r->work.stepped)
+        return SL_OK;
     float *mean = malloc(TILE_VALUES * sizeof(float));
     if (mean == NULL)
         return sl_err_set(err, SL_E_NOMEM, "tile");
     size_t per_value = r->n_state / r->n_values;
-    memcpy(r->next, r->values, r->n_values * sizeof(float));
+    float *next = next_model(r);
     for (size_t at = 0; at < r->n_values; at += TILE_VALUES) {
         size_t n = r->n_values - at < TILE_VALUES ? r->n_values - at : TILE_VALUES;
         sl_sum_mean_tile(&r->sum, at, n, mean);
-        r->strategy->step(&r->plan, r->next + at, mean, n,
+        memcpy(next + at, r->values + at, n * sizeof(float));
+        r->strategy->step(&r->plan, next + at, mean, n,
                           r->state == NULL ? NULL : r->state + at * per_value, r->round.number);
     }
     free(mean);
+    r->work.stepped = true;
     return SL_OK;
 }
 
@@ -33,18 +45,19 @@ static void finalise_run(struct sl_job *job)
     struct work *w = (struct work *)job;
     struct run *r = (struct run *)((char *)w - offsetof(struct run, work));
     const struct sl_layout *layout = sl_model_layout(r->model);
+    const float *next = next_model(r);
     struct sl_store *s = r->c->env.store;
     w->rc = step_model(r, &w->err);
     if (w->rc != SL_OK)
         return;
-    sl_model_digest(layout, r->next, w->digest);
-    sl_xxh3_128(r->next, r->n_values * sizeof(float), &w->model_id);
-    w->rc = s->ops->checkpoint_write(s, r->id, r->round.number + 1, layout, r->next, w->checkpoint,
+    sl_model_digest(layout, next, w->digest);
+    sl_xxh3_128(next, r->n_values * sizeof(float), &w->model_id);
+    w->rc = s->ops->checkpoint_write(s, r->id, r->round.number + 1, layout, next, w->checkpoint,
                                      &w->err);
     if (w->rc != SL_OK || !w->due)
         return;
     struct sl_samples samples = {.set = &r->test, .n = r->test.n};
-    w->rc = sl_evaluate(r->trainer, r->next, &samples, &w->eval, &w->err);
+    w->rc = sl_evaluate(r->trainer, next, &samples, &w->eval, &w->err);
 }
 
 /* --- the report's line ------------------------------------------------------------------------------- */
@@ -210,9 +223,7 @@ static enum sl_code commit_row(struct run *r, const char *json, struct sl_err *e
 
 static void adopt(struct run *r, const struct tally *t, double wall_s)
 {
-    float *old = r->values;
-    r->values = r->next;
-    r->next = old;
+    memcpy(r->values, next_model(r), r->n_values * sizeof(float));
     r->model_ref.id = r->work.model_id;
     memcpy(r->digest, r->work.digest, SL_DIGEST_BYTES);
     r->bytes_up += t->bytes_up;

@@ -17,7 +17,7 @@
 #include "server/strategy/strategy.h"
 
 #define TILE_VALUES (SL_CHUNK_BYTES / sizeof(float))
-#define EVAL_BATCH 64
+#define EVAL_BATCH 16
 #define TICK_MS 1000 /* journalled deadline, expiry of held polls */
 
 /* The check of an update of several chunks, on a worker. It knows what it was begun for: the round
@@ -65,7 +65,8 @@ struct work {
     struct upload *adds; /* NULL = finalises */
     enum sl_code rc;
     struct sl_err err;
-    bool due; /* evaluate */
+    bool stepped; /* the open round's next model stands in the sum's place */
+    bool due;     /* evaluate */
     struct sl_eval_result eval;
     uint8_t digest[SL_DIGEST_BYTES];
     struct sl_blob_id model_id;
@@ -92,7 +93,7 @@ struct run {
     struct sl_dataset test;
     uint32_t n_clients;
     uint64_t *weight; /* expected of each client; owned */
-    float *values, *next;
+    float *values;
     float *tile;      /* TILE_VALUES, loop thread */
     uint8_t digest[SL_DIGEST_BYTES];
     struct sl_sum sum;

@@ -124,7 +124,6 @@ static enum sl_code build_vectors(struct run *r, struct sl_err *err)
 {
     r->n_state = r->strategy->state_values(&r->plan, r->n_values);
     r->values = sl_calloc(r->n_values, sizeof(float));
-    r->next = sl_calloc(r->n_values, sizeof(float));
     r->tile = sl_calloc(TILE_VALUES, sizeof(float));
     r->state = r->n_state > 0 ? sl_calloc(r->n_state, sizeof(float)) : NULL;
     uint32_t most = sl_plan_cohort_size(&r->plan);
@@ -136,7 +135,7 @@ static enum sl_code build_vectors(struct run *r, struct sl_err *err)
     r->eval.n = r->n_clients;
     r->eval.counts = sl_calloc(r->n_clients, sizeof(*r->eval.counts));
     r->eval.there = sl_calloc(r->n_clients, sizeof(*r->eval.there));
-    if (r->values == NULL || r->next == NULL || r->tile == NULL || r->uploads == NULL ||
+    if (r->values == NULL || r->tile == NULL || r->uploads == NULL ||
         (r->n_state > 0 && r->state == NULL) || r->eval.counts == NULL || r->eval.there == NULL)
         return sl_err_set(err, SL_E_NOMEM, "model of %zu values", r->n_values);
     for (uint32_t i = 0; i < r->n_slots; i++) {
@@ -225,7 +224,6 @@ void run_free(struct run *r)
     free(r->eval.counts);
     free(r->eval.there);
     free(r->values);
-    free(r->next);
     free(r->tile);
     free(r->state);
     free(r->weight);
@@ -532,6 +530,7 @@ static void begin_counting(struct run *r, uint64_t spent_ms)
     r->wire_open = c->env.wire_bytes(c->env.ctx);
     r->next_order = 0;
     r->weight_in = 0;
+    r->work.stepped = false;
     sl_sum_clear(&r->sum);
     for (uint32_t i = 0; i < r->n_slots; i++)
         upload_reset(&r->uploads[i]);
