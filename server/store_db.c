@@ -216,8 +216,10 @@ enum sl_code sl_db_open(const char *path, bool sync_always, struct sl_db *ret,
         return rc;
     }
     sqlite3_extended_result_codes(ret->conn, 1);
-    enum sl_code rc =
-        exec(ret, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;", "open", err);
+    enum sl_code rc = exec(ret,
+                           "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; "
+                           "PRAGMA synchronous = FULL;",
+                           "open", err);
     if (rc == SL_OK)
         rc = check_version(ret, err);
     if (rc == SL_OK && !sync_always)
