@@ -40,7 +40,7 @@ def peak_mb(pid):
 
 
 def case(model, n, rounds, out):
-    with Fleet(n, server_conf="", client_conf="") as f:
+    with Fleet(n, log="info") as f:
         f.start_server()
         for i in range(n):
             f.add_client(i, start=False)

@@ -113,8 +113,8 @@ class Daemon:
 class Fleet:
     """with Fleet(20) as f: f.start(); f.submit(plan); f.finish()"""
 
-    def __init__(self, n_clients, server_conf="", client_conf="", env=None):
-        self.n = n_clients
+    def __init__(self, n_clients, server_conf="", client_conf="", env=None, log="debug"):
+        self.n, self.log = n_clients, log
         self.dir = tempfile.mkdtemp(prefix="sl")
         self.socket = os.path.join(self.dir, "admin.sock")
         self.server_conf, self.client_conf, self.env = server_conf, client_conf, env or {}
@@ -154,7 +154,7 @@ class Fleet:
 state_dir: {self.path("server")}
 identity: {self.path("server.key")}
 admin_socket: {self.socket}
-log: debug
+log: {self.log}
 {self.server_conf}
 """)
 
@@ -208,7 +208,7 @@ join_token_file: {d}/token
 name: client-{i}
 index: {index}
 state_dir: {d}/state
-log: debug
+log: {self.log}
 {self.client_conf}
 {conf}
 """)
