@@ -3,6 +3,10 @@
 
 #include <stddef.h>
 #include <string.h>
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 
 static const struct {
     const char *name;
@@ -10,7 +14,11 @@ static const struct {
 } known[] = {
     {"avx2", SL_CPU_AVX2},
     {"avx512", SL_CPU_AVX512},
-    {"all", SL_CPU_AVX2 | SL_CPU_AVX512},
+    {"vnni", SL_CPU_AVX512_VNNI},
+    {"neon", SL_CPU_NEON},
+    {"dotprod", SL_CPU_DOTPROD},
+    {"all", SL_CPU_AVX2 | SL_CPU_AVX512 | SL_CPU_AVX512_VNNI | SL_CPU_NEON |
+                SL_CPU_DOTPROD},
 };
 #define N_KNOWN (sizeof(known) / sizeof(known[0]))
 
@@ -24,6 +32,14 @@ uint32_t sl_cpu_detect(void)
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
         bits |= SL_CPU_AVX512;
+    if (bits & SL_CPU_AVX512 && __builtin_cpu_supports("avx512vnni"))
+        bits |= SL_CPU_AVX512_VNNI;
+#elif defined(__aarch64__)
+    unsigned long caps = getauxval(AT_HWCAP);
+    if (caps & HWCAP_ASIMD)
+        bits |= SL_CPU_NEON;
+    if (caps & HWCAP_ASIMDDP)
+        bits |= SL_CPU_DOTPROD;
 #endif
     return bits;
 }

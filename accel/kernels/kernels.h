@@ -13,6 +13,7 @@
 
 #include <stdint.h>
 
+#include "accel/kernels/bfp_ops.h"
 #include "accel/kernels/conv_ops.h"
 #include "accel/kernels/elem_ops.h"
 #include "accel/kernels/pool_ops.h"
@@ -22,6 +23,7 @@ struct sl_kernels {
     struct sl_elem_ops elem;
     struct sl_conv_ops conv;
     struct sl_pool_ops pool;
+    struct sl_bfp_ops bfp;
     struct sl_tr_ops tr;
 };
 

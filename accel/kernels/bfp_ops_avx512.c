@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* bfp_ops_avx512.c - the narrow form by 16 lanes of AVX-512. A block is one group of each
+ * of 16 lines. Lines that lie side by side go lane by lane; lines that are contiguous in
+ * themselves take their largest values through a tree of shuffles that maximises 16
+ * registers at once. */
+#include <immintrin.h>
+
+/* Pairs of a four: up to 2 * 31 * 15, exact in 16 bits. */
+static inline __m512i dot(__m512i acc, __m512i a, __m512i b)
+{
+    __m512i pairs = _mm512_maddubs_epi16(a, b);
+    return _mm512_add_epi32(acc, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+}
+
+#include "accel/kernels/bfp_avx512.h"
+#include "accel/kernels/bfp_body.h"
+
+/* --- groups
+ * ---------------------------------------------------------------------------------- */
+
+/* What 16 groups need, by lane. */
+struct lanes_of_groups {
+    __m512 factor, scale, factor4;
+    __m512i shift;
+};
+
+/* Truncation without clamping multiplies to the kept bits at once; noise keeps eight
+ * more. */
+static inline __attribute__((always_inline)) struct lanes_of_groups
+groups_from(const struct sl_bfp_source *s, __m512i max, int extra_bits)
+{
+    struct lanes_of_groups r;
+    __m512i field = _mm512_srli_epi32(max, 23);
+    __mmask16 any = _mm512_cmpge_epu32_mask(field, _mm512_set1_epi32(LEAST_FIELD));
+    int32_t least = BIAS + s->exponent_t - (int32_t)s->code_max;
+    field = _mm512_min_epi32(field, _mm512_set1_epi32(LARGEST_FIELD));
+    field = _mm512_max_epi32(field, _mm512_set1_epi32(least));
+    int32_t m = (int32_t)s->m;
+    __m512i f = _mm512_sub_epi32(_mm512_set1_epi32(2 * BIAS + m - 1 + extra_bits), field);
+    __m512i c = _mm512_sub_epi32(field, _mm512_set1_epi32(m - 1));
+    __m512i f4 = _mm512_sub_epi32(_mm512_set1_epi32(2 * BIAS + 3), field);
+    r.factor = _mm512_castsi512_ps(_mm512_maskz_slli_epi32(any, f, 23));
+    r.scale = _mm512_castsi512_ps(_mm512_maskz_slli_epi32(any, c, 23));
+    r.factor4 = _mm512_castsi512_ps(_mm512_maskz_slli_epi32(any, f4, 23));
+    r.shift = _mm512_maskz_sub_epi32(any, field, _mm512_set1_epi32(least));
+    return r;
+}
+
+/* Sums while a call runs, by lane: bits above and below the coarse step. */
+struct sums {
+    __m512i difference[2], coarse[2];
+};
+
+static inline __m512i add_wide(__m512i acc[2], __m512i v)
+{
+    acc[0] = _mm512_add_epi64(acc[0], _mm512_cvtepi32_epi64(_mm512_castsi512_si256(v)));
+    acc[1] =
+        _mm512_add_epi64(acc[1], _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64(v, 1)));
+    return v;
+}
+
+/* Truncated four-bit magnitudes of |x|: fine += all, coarse += without the low two bits.
+ */
+static inline void sum_four_bits(__m512i abs, __m512 factor4, __m512i *fine,
+                                 __m512i *coarse)
+{
+    __m512i v = _mm512_cvttps_epi32(_mm512_mul_ps(_mm512_castsi512_ps(abs), factor4));
+    *fine = _mm512_add_epi32(*fine, v);
+    *coarse = _mm512_add_epi32(*coarse, _mm512_and_si512(v, _mm512_set1_epi32(~3)));
+}
+
+static void sums_finish(const struct sl_bfp_source *s, struct sums *t)
+{
+    if (s->sums == NULL)
+        return;
+    s->sums->difference +=
+        _mm512_reduce_add_epi64(_mm512_add_epi64(t->difference[0], t->difference[1]));
+    s->sums->coarse +=
+        _mm512_reduce_add_epi64(_mm512_add_epi64(t->coarse[0], t->coarse[1]));
+}
+
+/* --- one register of values
+ * ------------------------------------------------------------------ */
+
+/* Upper bytes of splitmix64's mix of 16 counters, without the add of its step. */
+static inline __m512i mixed_bytes(__m512i lo, __m512i hi)
+{
+    const __m512i m1 = _mm512_set1_epi64((long long)0xbf58476d1ce4e5b9u);
+    const __m512i m2 = _mm512_set1_epi64((long long)0x94d049bb133111ebu);
+    const __m512i odd =
+        _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    lo = _mm512_mullo_epi64(_mm512_xor_si512(lo, _mm512_srli_epi64(lo, 30)), m1);
+    hi = _mm512_mullo_epi64(_mm512_xor_si512(hi, _mm512_srli_epi64(hi, 30)), m1);
+    lo = _mm512_mullo_epi64(_mm512_xor_si512(lo, _mm512_srli_epi64(lo, 27)), m2);
+    hi = _mm512_mullo_epi64(_mm512_xor_si512(hi, _mm512_srli_epi64(hi, 27)), m2);
+    return _mm512_srli_epi32(_mm512_permutex2var_epi32(lo, odd, hi), 24);
+}
+
+struct rounding {
+    enum sl_bfp_round round;
+    __m512i lo, hi; /* counters of the lanes, splitmix64's step included */
+    __m512i top;    /* 2^m - 1 */
+};
+
+static inline struct rounding rounding_of(const struct sl_bfp_source *s, uint64_t number,
+                                          uint64_t step)
+{
+    struct rounding r = {.round = s->round, .top = _mm512_set1_epi32((1 << s->m) - 1)};
+    __m512i base = _mm512_set1_epi64((long long)(s->key + number + 0x9e3779b97f4a7c15u));
+    __m512i steps = _mm512_mullo_epi64(_mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7),
+                                       _mm512_set1_epi64((long long)step));
+    r.lo = _mm512_add_epi64(base, steps);
+    r.hi = _mm512_add_epi64(r.lo, _mm512_set1_epi64((long long)(8 * step)));
+    return r;
+}
+
+/* Signed mantissas of v; `ahead` is added to the counters. */
+static inline __attribute__((always_inline)) __m512i
+convert(__m512i v, __m512 factor, const struct rounding *r, uint64_t ahead)
+{
+    const __m512i abs = _mm512_set1_epi32(ABS_BITS);
+    __m512i a =
+        _mm512_min_epu32(_mm512_and_si512(v, abs), _mm512_set1_epi32((int)LARGEST_BITS));
+    __m512i t = _mm512_cvttps_epi32(_mm512_mul_ps(_mm512_castsi512_ps(a), factor));
+    if (r->round == SL_BFP_CTR) {
+        __m512i by = _mm512_set1_epi64((long long)ahead);
+        __m512i noise =
+            mixed_bytes(_mm512_add_epi64(r->lo, by), _mm512_add_epi64(r->hi, by));
+        t = _mm512_srli_epi32(_mm512_add_epi32(t, noise), 8);
+        t = _mm512_min_epi32(t, r->top);
+    } else if (r->round == SL_BFP_NEAREST) {
+        t = _mm512_srli_epi32(_mm512_add_epi32(t, _mm512_set1_epi32(128)), 8);
+        t = _mm512_min_epi32(t, r->top);
+    }
+    return _mm512_mask_sub_epi32(t, _mm512_movepi32_mask(v), _mm512_setzero_si512(), t);
+}
+
+static inline int extra_bits_of(enum sl_bfp_round round)
+{
+    return round == SL_BFP_TRUNCATE ? 0 : 8;
+}
+
+/* --- blocks
+ * ---------------------------------------------------------------------------------- */
+
+/* Unsigned bytes [quad][line][k] of a block, and its scales. */
+struct quads {
+    __m512i q[SL_BFP_QUADS];
+    __m512 scale;
+};
+
+/* Lines side by side: x[k][line]. */
+static inline __attribute__((always_inline)) struct quads
+block_across16(const struct sl_bfp_source *s, enum sl_bfp_round round, size_t line,
+               __mmask16 mask, size_t k, size_t ks, struct sums *sums)
+{
+    const float *x = s->x + line + k * s->k_step;
+    struct rounding r =
+        rounding_of(s, s->first + line * s->number_step + k, s->number_step);
+    __m512i v[LANES], max = _mm512_setzero_si512();
+    struct quads ret;
+    r.round = round;
+    for (size_t j = 0; j < LANES; j++) {
+        v[j] = j < ks ? _mm512_maskz_loadu_epi32(mask, x + j * s->k_step)
+                      : _mm512_setzero_si512();
+        max = _mm512_max_epu32(max, _mm512_and_si512(v[j], _mm512_set1_epi32(ABS_BITS)));
+    }
+    struct lanes_of_groups g = groups_from(s, max, extra_bits_of(round));
+    if (s->sums != NULL) {
+        __m512i fine = _mm512_setzero_si512(), coarse = fine;
+        for (size_t j = 0; j < LANES; j++)
+            sum_four_bits(
+                _mm512_min_epu32(_mm512_and_si512(v[j], _mm512_set1_epi32(ABS_BITS)),
+                                 _mm512_set1_epi32((int)LARGEST_BITS)),
+                g.factor4, &fine, &coarse);
+        add_wide(sums->difference,
+                 _mm512_sllv_epi32(_mm512_sub_epi32(fine, coarse), g.shift));
+        add_wide(sums->coarse, _mm512_sllv_epi32(coarse, g.shift));
+    }
+    for (size_t q = 0; q < SL_BFP_QUADS; q++) {
+        __m512i bytes = _mm512_set1_epi32(0x10101010);
+        for (size_t j = 0; j < 4; j++) {
+            __m512i m = convert(v[q * 4 + j], g.factor, &r, q * 4 + j);
+            bytes = _mm512_add_epi32(bytes, _mm512_slli_epi32(m, (unsigned)(8 * j)));
+        }
+        ret.q[q] = bytes;
+    }
+    ret.scale = g.scale;
+    return ret;
+}
+
+/* Largest |x| of 16 registers, by register: halves of registers against each other. */
+static inline __m512i largest_of_each(const __m512i v[LANES])
+{
+    const __m512i abs = _mm512_set1_epi32(ABS_BITS);
+    __m512i two[8], four[4], t[4];
+    for (int i = 0; i < 8; i++) {
+        __m512i a = _mm512_and_si512(v[2 * i], abs);
+        __m512i b = _mm512_and_si512(v[2 * i + 1], abs);
+        two[i] =
+            _mm512_max_epu32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    }
+    for (int i = 0; i < 4; i++)
+        four[i] = _mm512_max_epu32(_mm512_unpacklo_epi64(two[2 * i], two[2 * i + 1]),
+                                   _mm512_unpackhi_epi64(two[2 * i], two[2 * i + 1]));
+    for (int i = 0; i < 2; i++) {
+        t[2 * i] = _mm512_shuffle_i32x4(four[2 * i], four[2 * i + 1], 0x44);
+        t[2 * i + 1] = _mm512_shuffle_i32x4(four[2 * i], four[2 * i + 1], 0xee);
+        t[2 * i] = _mm512_max_epu32(t[2 * i], t[2 * i + 1]);
+    }
+    return _mm512_max_epu32(_mm512_shuffle_i32x4(t[0], t[2], 0x88),
+                            _mm512_shuffle_i32x4(t[0], t[2], 0xdd));
+}
+
+/* Lines contiguous in themselves: signed bytes [line][k] of a block and its scales. */
+static inline __attribute__((always_inline)) void
+block_along16(const struct sl_bfp_source *s, enum sl_bfp_round round, size_t line,
+              size_t lines, size_t k, __mmask16 mask, struct sums *sums,
+              __m128i ret[LANES], __m512 *ret_scale)
+{
+    const float *x = s->x + line * s->line_step + k;
+    __m512i v[LANES];
+    float factor[LANES], factor4[LANES];
+    for (size_t i = 0; i < LANES; i++)
+        v[i] = _mm512_maskz_loadu_epi32(i < lines ? mask : 0, x + i * s->line_step);
+    struct lanes_of_groups g = groups_from(s, largest_of_each(v), extra_bits_of(round));
+    _mm512_storeu_ps(factor, g.factor);
+    struct rounding r = rounding_of(s, s->first + line * s->number_step + k, 1);
+    r.round = round;
+    if (s->sums != NULL) {
+        _mm512_storeu_ps(factor4, g.factor4);
+        for (size_t i = 0; i < lines; i++) {
+            __m512i fine = _mm512_setzero_si512(), coarse = fine;
+            sum_four_bits(
+                _mm512_min_epu32(_mm512_and_si512(v[i], _mm512_set1_epi32(ABS_BITS)),
+                                 _mm512_set1_epi32((int)LARGEST_BITS)),
+                _mm512_set1_ps(factor4[i]), &fine, &coarse);
+            __m512i shift = _mm512_permutexvar_epi32(_mm512_set1_epi32((int)i), g.shift);
+            add_wide(sums->difference,
+                     _mm512_sllv_epi32(_mm512_sub_epi32(fine, coarse), shift));
+            add_wide(sums->coarse, _mm512_sllv_epi32(coarse, shift));
+        }
+    }
+    for (size_t i = 0; i < LANES; i++)
+        ret[i] = _mm512_cvtepi32_epi8(
+            convert(v[i], _mm512_set1_ps(factor[i]), &r, i * s->number_step));
+    *ret_scale = g.scale;
+}
+
+/* 16 rows of four quads to four quads of 16 rows. */
+static inline void rows_to_quads(const __m128i row[LANES], __m512i ret[SL_BFP_QUADS])
+{
+    __m512i r[4];
+    for (int i = 0; i < 4; i++) {
+        r[i] = _mm512_castsi128_si512(row[i]);
+        r[i] = _mm512_inserti32x4(r[i], row[i + 4], 1);
+        r[i] = _mm512_inserti32x4(r[i], row[i + 8], 2);
+        r[i] = _mm512_inserti32x4(r[i], row[i + 12], 3);
+    }
+    __m512i lo01 = _mm512_unpacklo_epi32(r[0], r[1]);
+    __m512i hi01 = _mm512_unpackhi_epi32(r[0], r[1]);
+    __m512i lo23 = _mm512_unpacklo_epi32(r[2], r[3]);
+    __m512i hi23 = _mm512_unpackhi_epi32(r[2], r[3]);
+    ret[0] = _mm512_unpacklo_epi64(lo01, lo23);
+    ret[1] = _mm512_unpackhi_epi64(lo01, lo23);
+    ret[2] = _mm512_unpacklo_epi64(hi01, hi23);
+    ret[3] = _mm512_unpackhi_epi64(hi01, hi23);
+}
+
+/* The other way: register i holds rows i, i + 4, i + 8, i + 12. */
+static inline void quads_to_rows(const __m512i q[SL_BFP_QUADS], __m512i ret[4])
+{
+    __m512i lo01 = _mm512_unpacklo_epi32(q[0], q[1]);
+    __m512i hi01 = _mm512_unpackhi_epi32(q[0], q[1]);
+    __m512i lo23 = _mm512_unpacklo_epi32(q[2], q[3]);
+    __m512i hi23 = _mm512_unpackhi_epi32(q[2], q[3]);
+    ret[0] = _mm512_unpacklo_epi64(lo01, lo23);
+    ret[1] = _mm512_unpackhi_epi64(lo01, lo23);
+    ret[2] = _mm512_unpacklo_epi64(hi01, hi23);
+    ret[3] = _mm512_unpackhi_epi64(hi01, hi23);
+}
+
+static inline void store_quads(const __m512i q[SL_BFP_QUADS], __m512 scale,
+                               const struct sl_bfp_columns *to, size_t at)
+{
+    __m512i pairs = _mm512_setzero_si512();
+    for (int i = 0; i < SL_BFP_QUADS; i++) {
+        _mm512_storeu_si512(to->mantissa + at * SL_BFP_PANEL_BYTES + i * 64, q[i]);
+        pairs = _mm512_add_epi16(pairs, _mm512_maddubs_epi16(_mm512_set1_epi8(16), q[i]));
+    }
+    __m512i sum = _mm512_madd_epi16(pairs, _mm512_set1_epi16(-1));
+    _mm512_storeu_si512(to->start + at * SL_BFP_PANEL, sum);
+    _mm512_storeu_ps(to->scale + at * SL_BFP_PANEL, scale);
+}
+
+/* --- entries
+ * --------------------------------------------------------------------------------- */
+
+static inline __mmask16 below(size_t n)
+{
+    return n >= LANES ? 0xffff : (__mmask16)((1u << n) - 1);
+}
+
+static inline __attribute__((always_inline)) void
+rows_of(const struct sl_bfp_source *s, enum sl_bfp_round round,
+        const struct sl_bfp_rows *to, size_t line, size_t k, struct sums *sums)
+{
+    size_t lines = s->lines - line, ks = s->k - k, at = line * to->step + k / LANES;
+    float scale[LANES];
+    lines = lines < LANES ? lines : LANES;
+    if (s->line_step == 1) {
+        struct quads b = block_across16(s, round, line, below(lines), k, ks, sums);
+        __m512i r[4];
+        quads_to_rows(b.q, r);
+        _mm512_storeu_ps(scale, b.scale);
+        __m128i row[LANES];
+        for (int i = 0; i < 4; i++) {
+            row[i] = _mm512_castsi512_si128(r[i]);
+            row[i + 4] = _mm512_extracti32x4_epi32(r[i], 1);
+            row[i + 8] = _mm512_extracti32x4_epi32(r[i], 2);
+            row[i + 12] = _mm512_extracti32x4_epi32(r[i], 3);
+        }
+        for (size_t i = 0; i < lines && to->mantissa != NULL; i++) {
+            _mm_storeu_si128(
+                (__m128i *)(void *)(to->mantissa + (at + i * to->step) * LANES), row[i]);
+            to->scale[at + i * to->step] = scale[i];
+        }
+        return;
+    }
+    __m128i row[LANES];
+    __m512 scales;
+    block_along16(s, round, line, lines, k, below(ks), sums, row, &scales);
+    _mm512_storeu_ps(scale, scales);
+    for (size_t i = 0; i < lines && to->mantissa != NULL; i++) {
+        _mm_storeu_si128((__m128i *)(void *)(to->mantissa + (at + i * to->step) * LANES),
+                         _mm_add_epi8(row[i], _mm_set1_epi8(16)));
+        to->scale[at + i * to->step] = scale[i];
+    }
+}
+
+static inline __attribute__((always_inline)) void
+columns_of(const struct sl_bfp_source *s, enum sl_bfp_round round,
+           const struct sl_bfp_columns *to, size_t line, size_t k, struct sums *sums)
+{
+    size_t lines = s->lines - line, ks = s->k - k;
+    size_t at = line / LANES * to->groups + to->first + k / LANES;
+    __m512i q[SL_BFP_QUADS];
+    __m512 scale;
+    lines = lines < LANES ? lines : LANES;
+    if (s->line_step == 1) {
+        struct quads b = block_across16(s, round, line, below(lines), k, ks, sums);
+        for (int i = 0; i < SL_BFP_QUADS; i++)
+            q[i] = _mm512_sub_epi8(b.q[i], _mm512_set1_epi8(16));
+        scale = b.scale;
+    } else {
+        __m128i row[LANES];
+        block_along16(s, round, line, lines, k, below(ks), sums, row, &scale);
+        rows_to_quads(row, q);
+    }
+    store_quads(q, scale, to, at);
+}
+
+#define FOR_BLOCKS(call)                                                                 \
+    for (size_t line = 0; line < s->lines; line += LANES)                                \
+        for (size_t k = 0; k < s->k; k += LANES)                                         \
+            call;
+
+static struct sums sums_start(void)
+{
+    __m512i zero = _mm512_setzero_si512();
+    return (struct sums){{zero, zero}, {zero, zero}};
+}
+
+static void pack_rows_avx512(const struct sl_bfp_source *s, const struct sl_bfp_rows *to)
+{
+    struct sums sums = sums_start();
+    switch (s->round) {
+    case SL_BFP_TRUNCATE:
+        FOR_BLOCKS(rows_of(s, SL_BFP_TRUNCATE, to, line, k, &sums))
+        break;
+    case SL_BFP_CTR:
+        FOR_BLOCKS(rows_of(s, SL_BFP_CTR, to, line, k, &sums))
+        break;
+    case SL_BFP_NEAREST:
+        FOR_BLOCKS(rows_of(s, SL_BFP_NEAREST, to, line, k, &sums))
+        break;
+    default:
+        pack_rows(s, to);
+        return;
+    }
+    sums_finish(s, &sums);
+}
+
+static void pack_columns_avx512(const struct sl_bfp_source *s,
+                                const struct sl_bfp_columns *to)
+{
+    struct sums sums = sums_start();
+    switch (s->round) {
+    case SL_BFP_TRUNCATE:
+        FOR_BLOCKS(columns_of(s, SL_BFP_TRUNCATE, to, line, k, &sums))
+        break;
+    case SL_BFP_CTR:
+        FOR_BLOCKS(columns_of(s, SL_BFP_CTR, to, line, k, &sums))
+        break;
+    case SL_BFP_NEAREST:
+        FOR_BLOCKS(columns_of(s, SL_BFP_NEAREST, to, line, k, &sums))
+        break;
+    default:
+        pack_columns(s, to);
+        return;
+    }
+    sums_finish(s, &sums);
+}
+
+static void rows_to_columns_avx512(const struct sl_bfp_rows *from, size_t lines,
+                                   size_t groups, const struct sl_bfp_columns *to)
+{
+    for (size_t line = 0; line < lines; line += LANES) {
+        size_t n = lines - line < LANES ? lines - line : LANES;
+        for (size_t g = 0; g < groups; g++) {
+            __m128i row[LANES];
+            float scale[LANES] = {0};
+            __m512i q[SL_BFP_QUADS];
+            for (size_t i = 0; i < LANES; i++) {
+                row[i] = _mm_set1_epi8(16);
+                if (i >= n)
+                    continue;
+                size_t at = (line + i) * from->step + g;
+                row[i] = _mm_loadu_si128(
+                    (const __m128i *)(const void *)(from->mantissa + at * LANES));
+                scale[i] = from->scale[at];
+            }
+            rows_to_quads(row, q);
+            for (int i = 0; i < SL_BFP_QUADS; i++)
+                q[i] = _mm512_sub_epi8(q[i], _mm512_set1_epi8(16));
+            store_quads(q, _mm512_loadu_ps(scale), to,
+                        line / LANES * to->groups + to->first + g);
+        }
+    }
+}
+
+const struct sl_bfp_ops sl_bfp_ops_avx512 = {
+    .largest = largest,
+    .pack_rows = pack_rows_avx512,
+    .pack_columns = pack_columns_avx512,
+    .rows_to_columns = rows_to_columns_avx512,
+    .product = product_tiles,
+    .pack_wide = pack_wide,
+    .product_wide = product_wide,
+};
