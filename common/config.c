@@ -13,8 +13,8 @@
 #define TOKEN_FILE_BYTES 4096
 
 static const char *const log_levels[] = {"error", "warn", "info", "debug", NULL};
-static const char *const datasets[] = {"fashion-mnist", "idx", "cifar10", "csv", "synthetic",
-                                       NULL};
+static const char *const datasets[] = {"fashion-mnist", "idx", "cifar10", "csv", "npz",
+                                       "synthetic", NULL};
 static const char *const matmuls[] = {"fp32", NULL};
 
 /* --- server ------------------------------------------------------------------------------------ */

@@ -13,7 +13,7 @@
 
 static const struct sl_dataset_ops *const kinds[] = {
     &sl_dataset_fashion_mnist, &sl_dataset_idx,       &sl_dataset_cifar10,
-    &sl_dataset_csv,           &sl_dataset_synthetic,
+    &sl_dataset_csv,           &sl_dataset_npz,       &sl_dataset_synthetic,
 };
 
 #define N_KINDS (sizeof(kinds) / sizeof(kinds[0]))
@@ -44,7 +44,7 @@ static enum sl_code find_kind(const char *kind, const struct sl_dataset_ops **re
         }
     }
     return sl_err_set(err, SL_E_USAGE,
-                      "dataset \"%s\": fashion-mnist, idx, cifar10, csv and synthetic "
+                      "dataset \"%s\": fashion-mnist, idx, cifar10, csv, npz and synthetic "
                       "are allowed",
                       kind);
 }

@@ -41,6 +41,8 @@ enum sl_dataset_split { SL_SPLIT_TRAIN, SL_SPLIT_TEST };
  * cifar10        folder                                 data_batch_1..5.bin, test_batch.bin
  * csv            folder with train.csv and test.csv, or one file: then the hash of a row's number
  *                says whether it is a test sample; about a fifth are
+ * npz            .npz file of x_train, y_train, x_test,
+ *                y_test, or a folder                    x_train.npy and so on
  * synthetic      options "key=value,..." of channels, height, width, classes, train, test,
  *                seed, noise_percent; "" = 1 x 28 x 28, 10 classes, 600 and 200 samples,
  *                seed 1, 10 % */

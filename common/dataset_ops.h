@@ -7,6 +7,7 @@
 #define SL_COMMON_DATASET_OPS_H
 
 #include "common/dataset.h"
+#include "common/npy.h"
 
 /* The samples a caller wants: all (index NULL) or index[0..n-1], ascending. */
 struct sl_rows {
@@ -25,7 +26,7 @@ struct sl_dataset_ops {
 };
 
 extern const struct sl_dataset_ops sl_dataset_fashion_mnist, sl_dataset_idx, sl_dataset_cifar10,
-    sl_dataset_csv, sl_dataset_synthetic;
+    sl_dataset_csv, sl_dataset_npz, sl_dataset_synthetic;
 
 /* Samples of a file of n_file that the limit leaves. */
 static inline size_t sl_rows_after_limit(const struct sl_rows *rows, size_t n_file)
@@ -81,5 +82,9 @@ enum sl_code sl_cifar_parse(const char *where, const uint8_t *bytes, size_t n,
 
 enum sl_code sl_csv_parse(const char *where, const char *text, size_t n, bool label_first,
                           struct sl_dataset *ret, struct sl_err *err);
+
+/* Samples x [n, ...] with labels y [n]; copies what it keeps. n_classes = largest label + 1. */
+enum sl_code sl_npy_samples(const char *where, const struct sl_npy *x, const struct sl_npy *y,
+                            struct sl_dataset *ret, struct sl_err *err);
 
 #endif

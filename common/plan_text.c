@@ -36,8 +36,8 @@
 
 /* what is available */
 static const char *const reproducible[] = {"warn", "strict", NULL};
-static const char *const datasets[] = {"fashion-mnist", "idx", "cifar10", "csv", "synthetic",
-                                       NULL};
+static const char *const datasets[] = {"fashion-mnist", "idx", "cifar10", "csv", "npz",
+                                       "synthetic", NULL};
 static const char *const partitions[] = {"iid", "dirichlet", "shards", "majority", "quantity",
                                          "file", NULL};
 static const char *const models[] = {"tiny", "mlp", "lenet", "cnn", "pfl-cnn", "resnet8", NULL};

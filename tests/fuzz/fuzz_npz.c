@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/dataset_ops.h"
 #include "common/npy.h"
 #include "common/npz.h"
 
@@ -34,6 +35,24 @@ static void check_array(const struct sl_npy *a)
     free(x);
 }
 
+/* The first two arrays as samples and labels. */
+static void check_samples(const struct sl_npz *z)
+{
+    struct sl_npy x, y = {0};
+    struct sl_dataset d;
+    if (z->n_entries < 2 || sl_npz_get(z, z->entry[0].name, &x, NULL) != SL_OK)
+        return;
+    if (sl_npz_get(z, z->entry[1].name, &y, NULL) == SL_OK &&
+        sl_npy_samples("samples", &x, &y, &d, NULL) == SL_OK) {
+        for (size_t i = 0; i < d.n; i++)
+            if (d.labels[i] < 0 || (uint32_t)d.labels[i] >= d.n_classes)
+                abort();
+        sl_dataset_deinit(&d);
+    }
+    sl_npy_deinit(&x);
+    sl_npy_deinit(&y);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct sl_err err;
@@ -48,6 +67,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             check_array(&a);
             sl_npy_deinit(&a);
         }
+    check_samples(&z);
     sl_npz_deinit(&z);
     return 0;
 }

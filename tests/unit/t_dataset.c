@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include "common/dataset_ops.h"
+#include "common/npz.h"
 
 #define PATH_BYTES 256
 
@@ -54,7 +55,8 @@ static void drop_folder(const struct folder *f)
         "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "train-images-idx3-ubyte.gz",
         "train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte",
         "data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin",
-        "data_batch_5.bin", "test_batch.bin", "train.csv", "test.csv", "one.csv"};
+        "data_batch_5.bin", "test_batch.bin", "train.csv", "test.csv", "one.csv",
+        "all.npz", "x_train.npy", "y_train.npy", "x_test.npy", "y_test.npy"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         char path[PATH_BYTES];
         snprintf(path, sizeof(path), "%s/%s", f->path, names[i]);
@@ -561,6 +563,94 @@ static void one_csv_file_splits_into_training_and_test_rows(void **state)
     drop_folder(&f);
 }
 
+/* --- NumPy ---------------------------------------------------------------------------------- */
+
+static struct sl_npy array(enum sl_npy_dtype dtype, unsigned n_dims, size_t a, size_t b, size_t c,
+                           const void *data)
+{
+    struct sl_npy n;
+    struct sl_err err;
+    const size_t dim[] = {a, b, c};
+    assert_int_equal(sl_npy_make(dtype, n_dims, dim, data, &n, &err), SL_OK);
+    return n;
+}
+
+static void numpy_arrays_load_from_an_archive_and_from_a_folder(void **state)
+{
+    const uint8_t x[2 * 2 * 3] = {0, 51, 102, 153, 204, 255, 1, 2, 3, 4, 5, 6}, y[2] = {1, 0};
+    const float tx[3 * 2] = {1, 2, 3, 4, 5, 6};
+    const int64_t ty[3] = {0, 1, 1};
+    struct sl_npz_item items[] = {{"x_train", array(SL_NPY_U1, 3, 2, 2, 3, x)},
+                                  {"y_train", array(SL_NPY_U1, 1, 2, 0, 0, y)},
+                                  {"x_test", array(SL_NPY_F4, 2, 3, 2, 0, tx)},
+                                  {"y_test", array(SL_NPY_I8, 2, 3, 1, 0, ty)}};
+    struct folder f = new_folder();
+    struct sl_err err;
+    uint8_t *bytes;
+    size_t n;
+    assert_int_equal(sl_npz_encode(items, 4, &bytes, &n, &err), SL_OK);
+    put(&f, "all.npz", bytes, n, false);
+    free(bytes);
+    for (int i = 0; i < 4; i++) {
+        char name[32];
+        snprintf(name, sizeof(name), "%s.npy", items[i].name);
+        n = sl_npy_file_bytes(&items[i].array);
+        bytes = malloc(n);
+        sl_npy_encode(&items[i].array, bytes);
+        put(&f, name, bytes, n, false);
+        free(bytes);
+    }
+    char archive[PATH_BYTES];
+    snprintf(archive, sizeof(archive), "%s/all.npz", f.path);
+    const char *paths[] = {archive, f.path};
+    for (int i = 0; i < 2; i++) {
+        struct sl_dataset_source src = {.kind = "npz", .path = paths[i]};
+        struct sl_dataset d;
+        assert_int_equal(sl_dataset_load(&src, &d, &err), SL_OK);
+        assert_int_equal(d.n, 2);
+        assert_int_equal(d.n_classes, 2);
+        assert_true(d.channels == 1 && d.height == 2 && d.width == 3);
+        float first[6];
+        int32_t label;
+        const uint32_t zero = 0;
+        sl_dataset_gather(&d, &zero, 1, first, &label);
+        assert_true(first[1] == 51.0f / 255.0f && first[5] == 1.0f && label == 1);
+        sl_dataset_deinit(&d);
+        src.split = SL_SPLIT_TEST;
+        src.n_classes = 2;
+        const uint32_t last = 2;
+        assert_int_equal(sl_dataset_subset(&src, &last, 1, &d, &err), SL_OK);
+        assert_true(d.n == 1 && d.width == 2 && d.features[1] == 6 && d.labels[0] == 1);
+        sl_dataset_deinit(&d);
+    }
+    drop_folder(&f);
+}
+
+static void bad_numpy_arrays_are_refused(void **state)
+{
+    const float x[6] = {1, 2, 3, 4, 5, NAN};
+    const int32_t y[3] = {0, -1, 1};
+    struct sl_npy good_x = array(SL_NPY_F4, 2, 2, 2, 0, x), good_y = array(SL_NPY_I4, 1, 2, 0, 0, y + 2);
+    struct {
+        struct sl_npy x, y;
+        enum sl_code code;
+    } bad[] = {
+        {array(SL_NPY_F4, 2, 3, 2, 0, x), array(SL_NPY_I4, 1, 3, 0, 0, y), SL_E_RANGE},
+        {array(SL_NPY_F4, 2, 3, 2, 0, x), array(SL_NPY_I4, 1, 2, 0, 0, y), SL_E_INPUT},
+        {array(SL_NPY_F4, 1, 2, 0, 0, x), good_y, SL_E_INPUT},
+        {array(SL_NPY_F4, 2, 0, 2, 0, x), array(SL_NPY_I4, 1, 0, 0, 0, y), SL_E_INPUT},
+        {good_x, array(SL_NPY_F4, 1, 2, 0, 0, x), SL_E_INPUT},
+        {good_x, array(SL_NPY_I4, 2, 1, 2, 0, y), SL_E_INPUT},
+        {array(SL_NPY_F4, 2, 1, 2, 0, x + 4), array(SL_NPY_I4, 1, 1, 0, 0, y), SL_E_INPUT},
+    };
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct sl_dataset d = {.n = 42};
+        struct sl_err err;
+        assert_int_equal(sl_npy_samples("f", &bad[i].x, &bad[i].y, &d, &err), bad[i].code);
+        assert_int_equal(d.n, 42);
+    }
+}
+
 /* --- synthetic ----------------------------------------------------------------------------- */
 
 static void synthetic_samples_are_functions_of_their_number(void **state)
@@ -635,6 +725,9 @@ static void bad_sources_are_refused(void **state)
         {"idx", "", SL_E_INPUT, "dataset \"idx\": data.path is empty (a folder)"},
         {"cifar10", "", SL_E_INPUT, "dataset \"cifar10\": data.path is empty (a folder)"},
         {"csv", NULL, SL_E_INPUT, "dataset \"csv\": data.path is empty (a folder or a file)"},
+        {"npz", "", SL_E_INPUT,
+         "dataset \"npz\": data.path is empty (an .npz file, or a folder of .npy files)"},
+        {"npz", "/nonexistent.npz", SL_E_NOTFOUND, "/nonexistent.npz: No such file or directory"},
         {"csv", "/nonexistent.csv", SL_E_NOTFOUND,
          "/nonexistent.csv: No such file or directory"},
     };
@@ -687,6 +780,8 @@ int main(void)
         cmocka_unit_test(bad_cifar_records_are_refused),
         cmocka_unit_test(csv_rows_are_read_with_and_without_header),
         cmocka_unit_test(bad_csv_rows_are_refused_with_line_and_column),
+        cmocka_unit_test(numpy_arrays_load_from_an_archive_and_from_a_folder),
+        cmocka_unit_test(bad_numpy_arrays_are_refused),
         cmocka_unit_test(one_csv_file_splits_into_training_and_test_rows),
         cmocka_unit_test(synthetic_samples_are_functions_of_their_number),
         cmocka_unit_test(synthetic_classes_can_be_told_apart),
