@@ -54,7 +54,7 @@ static const struct sl_row server_rows[] = {
     {.path = "limits.handshakes_per_s", .type = SL_FIELD_WHOLE, SERVER(c.handshakes_per_s),
      .lo = 0, .hi = 1000000, .unit = "handshakes a second"},
     {.path = "limits.requests_per_client", .type = SL_FIELD_WHOLE,
-     SERVER(c.requests_per_client), .lo = 1, .hi = 65536},
+     SERVER(c.requests_per_client), .lo = 4, .hi = 65536},
     {.path = "state.sync", .type = SL_FIELD_WORD, SERVER(sync), .names = syncs},
     {.path = "data.dataset", .type = SL_FIELD_WORD, SERVER(c.dataset), .names = datasets},
     {.path = "data.path", .type = SL_FIELD_PATH, SERVER(c.data_path), .flags = SL_ROW_FILLED},

@@ -106,7 +106,7 @@ struct sl_session {
     bool established;
     uint32_t client; /* UINT32_MAX until it is enrolled */
     uint64_t id, born_ms;
-    void *user;                                  /* the caller's */
+    uint32_t n_calls;                            /* the caller's: requests under way */
     struct sl_session *next_by_id, *next_by_key; /* the gate's */
     uint32_t slot;
 };

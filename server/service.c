@@ -60,6 +60,9 @@ static struct call *call_new(struct sl_service *s, struct sl_request *req)
 static void call_free(struct call *c)
 {
     struct sl_service *s = c->service;
+    struct sl_session *session = sl_gate_find(s->gate, c->session);
+    if (session != NULL)
+        session->n_calls--;
     sl_frame_free(&c->frame);
     sl_keys_unref(c->keys);
     c->keys = NULL;
@@ -287,12 +290,15 @@ static void open_done(struct sl_job *job, void *ctx)
 static void open_record(struct sl_service *s, struct sl_request *req, struct sl_frame *frame,
                         struct sl_session *session)
 {
-    struct call *c = call_new(s, req);
+    bool too_many = session->n_calls >= s->config.inflight_per_client;
+    struct call *c = too_many ? NULL : call_new(s, req);
     if (c == NULL) {
+        s->rejected += too_many;
         sl_frame_free(frame);
         sl_request_drop(req);
         return;
     }
+    session->n_calls++;
     c->frame = *frame;
     *frame = (struct sl_frame){0};
     c->session = session->id;
