@@ -154,7 +154,7 @@ static const struct sl_row rows[] = {
     ENUM("aggregation.weighting", aggregation.weighting, weightings),
     REAL("aggregation.max_abs", aggregation.max_abs, 0, 1e6, ABOVE),
     COUNT("aggregation.max_weight", aggregation.max_weight, 1, SAMPLES_MAX),
-    COUNT("aggregation.fraction_bits", aggregation.fraction_bits, 0, 40),
+    COUNT("aggregation.fraction_bits", aggregation.fraction_bits, 16, 40),
     REAL("aggregation.clip_norm", aggregation.clip_norm, 0, 1e9, 0),
 
     ENUM("accelerator.matmul", accelerator.matmul, matmuls),

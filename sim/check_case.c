@@ -134,8 +134,11 @@ static enum sl_code fill_model(struct sl_plan *p, const json_t *m, struct sl_err
 static enum sl_code write_steps(struct sl_fl_case *k, const json_t *steps,
                                 struct sl_err *err)
 {
-    strcpy(k->steps_path, "/tmp/starling-steps.XXXXXX");
-    int fd = mkstemp(k->steps_path);
+    const char *dir = getenv("TMPDIR");
+    int length = snprintf(k->steps_path, sizeof(k->steps_path), "%s/starling-steps.XXXXXX",
+                          dir == NULL || dir[0] == '\0' ? "/tmp" : dir);
+    bool fits = length > 0 && (size_t)length < sizeof(k->steps_path);
+    int fd = fits ? mkstemp(k->steps_path) : -1;
     FILE *f = fd < 0 ? NULL : fdopen(fd, "w");
     if (f == NULL) {
         if (fd < 0)

@@ -14,7 +14,7 @@ struct sl_fl_case {
     const char *name, *dir; /* borrowed */
     const json_t *manifest; /* borrowed */
     struct sl_plan plan;
-    char steps_path[64]; /* temporary file of unequal steps; "" = none */
+    char steps_path[SL_PLAN_PATH]; /* temporary file of unequal steps; "" = none */
 };
 
 /* SL_E_INPUT with "field, index, expected, got" for what is missing, unknown or not
