@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "core_rig.h"
+#include "tests/unit/core_rig.h"
 
 #include <inttypes.h>
 #include <setjmp.h>
@@ -262,6 +262,7 @@ static const struct {
     const char *data, *layers;
 } shapes[] = {
     [RIG_SMALL] = {"height=6,width=6,classes=3", "flatten, {dense: 3}"},
+    [RIG_TWO] = {"height=6,width=6,classes=3", "flatten, {dense: 1700}, {dense: 3}"},
     [RIG_WIDE] = {"height=6,width=6,classes=3", "flatten, {dense: 3312}, {dense: 3}"},
     [RIG_EXACT] = {"height=2,width=19,classes=4", "flatten, {dense: 1524}, {dense: 4}"},
     [RIG_EIGHT] = {"height=6,width=7,classes=8", "flatten, {dense: 10280}, {dense: 8}"},
@@ -623,10 +624,20 @@ bool rig_fault(const struct rig *r)
     return fault;
 }
 
-float rig_value(const struct rig *r)
+static float value_at(const struct rig *r, bool last)
 {
     const struct sl_layout *layout;
     const float *values = sl_coordinator_model(r->c, &layout);
     assert_non_null(values);
-    return values[0];
+    return values[last ? layout->n_values - 1 : 0];
+}
+
+float rig_value(const struct rig *r)
+{
+    return value_at(r, false);
+}
+
+float rig_last_value(const struct rig *r)
+{
+    return value_at(r, true);
 }

@@ -81,6 +81,7 @@ struct rig_plan {
     double over_select; /* [1] */
     enum {
         RIG_SMALL, /* 111 values */
+        RIG_TWO,   /* 68,003 values: 2 chunks */
         RIG_WIDE,  /* 132,483 values: 3 chunks, the last of 5,644 bytes */
         RIG_EXACT, /* 65,536 values: 1 whole chunk */
         RIG_EIGHT, /* 524,288 values: 8 whole chunks */
@@ -170,6 +171,7 @@ const char *rig_text(const json_t *o, const char *key);
 /* "ID ROUND ATTEMPT PHASE" of the current run. */
 void rig_expect_run(const struct rig *r, const char *want);
 bool rig_fault(const struct rig *r); /* does the store refuse something, as status says? */
-float rig_value(const struct rig *r);       /* the model's first */
+float rig_value(const struct rig *r); /* the model's first */
+float rig_last_value(const struct rig *r);
 
 #endif

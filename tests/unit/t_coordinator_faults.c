@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "core_rig.h"
+#include "tests/unit/core_rig.h"
 
 static int setup(void **state)
 {
@@ -351,8 +351,8 @@ static void an_addition_that_fails_half_way_is_made_anew(void **state)
 
 static void try_to_close(struct rig *r, enum rig_call call)
 {
-    uint64_t run = rig_start(r, &(struct rig_plan){0});
-    float was = rig_value(r);
+    uint64_t run = rig_start(r, &(struct rig_plan){.shape = RIG_WIDE});
+    float was = rig_value(r), was_last = rig_last_value(r);
     r->ops->refuse[call] = 3;
     rig_give(r, 0, run, 0, 1);
     rig_expect_put(r, rig_give(r, 1, run, 0, 2), SL_PUT_ACCEPTED, "");
@@ -367,7 +367,8 @@ static void try_to_close(struct rig *r, enum rig_call call)
     assert_false(rig_fault(r));
     rig_expect_run(r, "1 1 0 open");
     assert_int_equal(rig_lines(r, "round"), 1);
-    assert_true(rig_value(r) == was + 1.5f); /* one step */
+    assert_true(rig_value(r) == was + 1.5f); /* one step, */
+    assert_true(rig_last_value(r) == was_last + 1.5f); /* also of the last tile */
 }
 
 static void a_round_that_can_not_be_committed_is_tried_again_each_second(void **state)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A run of three clients and two rounds, with the coordinator killed after any one of its messages, or after
- * every one: the model's bytes are those of the run that nothing happened to. */
+/* A run of three clients and two rounds, with the coordinator killed after any one of its
+ * messages, or after every one: the model's bytes are those of the run that nothing happened
+ * to. */
 #include "server/coordinator.h"
 
 #include <inttypes.h>
@@ -11,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "core_rig.h"
+#include "tests/unit/core_rig.h"
 
 #define CLIENTS 3
 #define ROUNDS 2
@@ -287,13 +288,13 @@ static void a_power_cut_after_any_message_leaves_the_same_model(void **state)
 
 static void a_kill_after_any_message_leaves_the_same_model_of_many_chunks(void **state)
 {
-    kill_everywhere(RIG_WIDE, true, false, false);
-    kill_everywhere(RIG_WIDE, true, false, true);
+    kill_everywhere(RIG_TWO, true, false, false);
+    kill_everywhere(RIG_TWO, true, false, true);
 }
 
 static void a_power_cut_after_any_message_leaves_the_same_model_of_many_chunks(void **state)
 {
-    kill_everywhere(RIG_WIDE, true, true, true);
+    kill_everywhere(RIG_TWO, true, true, true);
 }
 
 static void kills_after_every_message_leave_the_same_model(void **state)

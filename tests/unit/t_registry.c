@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "common/plan.h"
-#include "core_rig.h"
+#include "tests/unit/core_rig.h"
 
 /* --- the table ----------------------------------------------------------------------------------- */
 
