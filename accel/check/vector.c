@@ -13,11 +13,13 @@
 static const struct sl_vector_kind *const families[] = {
     sl_vector_kinds_fast,
     sl_vector_kinds_tr,
+    sl_vector_kinds_rtn,
 };
 
 static void (*const rejects[])(struct sl_vector *v) = {
     sl_vector_reject_fast,
     sl_vector_reject_tr,
+    sl_vector_reject_rtn,
 };
 
 #define N_REJECTS (sizeof(rejects) / sizeof(rejects[0]))

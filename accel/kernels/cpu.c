@@ -17,8 +17,9 @@ static const struct {
     {"vnni", SL_CPU_AVX512_VNNI},
     {"neon", SL_CPU_NEON},
     {"dotprod", SL_CPU_DOTPROD},
+    {"vpopcntdq", SL_CPU_VPOPCNTDQ},
     {"all", SL_CPU_AVX2 | SL_CPU_AVX512 | SL_CPU_AVX512_VNNI | SL_CPU_NEON |
-                SL_CPU_DOTPROD},
+                SL_CPU_DOTPROD | SL_CPU_VPOPCNTDQ},
 };
 #define N_KNOWN (sizeof(known) / sizeof(known[0]))
 
@@ -34,6 +35,8 @@ uint32_t sl_cpu_detect(void)
         bits |= SL_CPU_AVX512;
     if (bits & SL_CPU_AVX512 && __builtin_cpu_supports("avx512vnni"))
         bits |= SL_CPU_AVX512_VNNI;
+    if (bits & SL_CPU_AVX512 && __builtin_cpu_supports("avx512vpopcntdq"))
+        bits |= SL_CPU_VPOPCNTDQ;
 #elif defined(__aarch64__)
     unsigned long caps = getauxval(AT_HWCAP);
     if (caps & HWCAP_ASIMD)

@@ -13,12 +13,13 @@
 #define SL_CPU_AVX512_VNNI (1u << 2) /* used with SL_CPU_AVX512 */
 #define SL_CPU_NEON (1u << 3)
 #define SL_CPU_DOTPROD (1u << 4) /* Arm's dot product; used with SL_CPU_NEON */
+#define SL_CPU_VPOPCNTDQ (1u << 5) /* used with SL_CPU_AVX512 */
 
 /* What this CPU and its operating system support. */
 uint32_t sl_cpu_detect(void);
 
-/* Reads names to switch off, separated by commas ("avx2,avx512,vnni,neon,dotprod"; "all" =
- * every one; "" or NULL = none). False for an unknown name, *ret_off untouched. A program passes the
+/* Reads names to switch off, separated by commas ("avx2,avx512,vnni,neon,dotprod,vpopcntdq";
+ * "all" = every one; "" or NULL = none). False for an unknown name, *ret_off untouched. A program passes the
  * environment's STARLING_CPU_MASK here once. */
 bool sl_cpu_off_parse(const char *names, uint32_t *ret_off);
 

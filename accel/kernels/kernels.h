@@ -17,6 +17,7 @@
 #include "accel/kernels/conv_ops.h"
 #include "accel/kernels/elem_ops.h"
 #include "accel/kernels/pool_ops.h"
+#include "accel/kernels/rtn_ops.h"
 #include "accel/kernels/tr_ops.h"
 
 struct sl_kernels {
@@ -25,6 +26,7 @@ struct sl_kernels {
     struct sl_pool_ops pool;
     struct sl_bfp_ops bfp;
     struct sl_tr_ops tr;
+    struct sl_rtn_ops rtn;
 };
 
 /* The best of `cpu` (bits of kernels/cpu.h; 0 = plain C). */
