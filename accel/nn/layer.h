@@ -94,9 +94,10 @@ struct sl_layer_ops {
      * NULL = none. */
     size_t (*aux_bytes)(const struct sl_layer *l, size_t n);
     size_t (*scratch_bytes)(const struct sl_layer *l, size_t n);
-    /* Raises *ret to what unit u needs for the products of n samples. NULL = none. */
+    /* Raises *ret to what unit u with options o needs for the products of n samples. NULL
+     * = the layer has no products. */
     void (*unit_bytes)(const struct sl_layer *l, size_t n, const struct sl_matmul_unit *u,
-                       struct sl_unit_bytes *ret);
+                       const struct sl_unit_options *o, struct sl_unit_bytes *ret);
     void (*forward)(const struct sl_layer *l, const struct sl_pass_ctx *c, const float *x,
                     float *y, void *aux);
     /* dx = NULL: not wanted. dy may be overwritten. */
@@ -162,8 +163,9 @@ void sl_dense_backward(const struct sl_pass_ctx *c, size_t rows, size_t in, size
                        float *db, bool add_dx, float *dx);
 
 /* Raises *ret to what u needs for y[m, n] = x[m, k] w^T and its gradients. */
-void sl_unit_matmul_bytes(const struct sl_matmul_unit *u, size_t m, size_t n, size_t k,
-                          bool keep, struct sl_unit_bytes *ret);
+void sl_unit_matmul_bytes(const struct sl_matmul_unit *u, const struct sl_unit_options *o,
+                          size_t m, size_t n, size_t k, bool keep,
+                          struct sl_unit_bytes *ret);
 
 struct sl_model {
     struct sl_layer *layers;

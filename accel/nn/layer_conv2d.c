@@ -66,23 +66,21 @@ static void backward(const struct sl_layer *l, const struct sl_pass_ctx *c,
                      const float *x, const float *y, float *dy, float *dx, void *aux)
 {
     struct sl_conv_geometry g = sl_conv_geometry_of(l);
+    if (dx != NULL)
+        c->unit->unit->conv_backward_data(c->unit, &g, c->n, dy, sl_layer_value(l, c, 0),
+                                          dx);
     c->unit->unit->conv_backward_weights(c->unit, &g, c->n, x, dy, c->accumulate,
                                          sl_layer_grad(l, c, 0));
     if (l->spec.bias)
         c->k->conv.bias_planes_grad(dy, c->n, g.out_c, (size_t)g.out_h * g.out_w,
                                     c->accumulate, sl_layer_grad(l, c, 1));
-    if (dx != NULL)
-        c->unit->unit->conv_backward_data(c->unit, &g, c->n, dy, sl_layer_value(l, c, 0),
-                                          dx);
 }
 
 static void unit_bytes(const struct sl_layer *l, size_t n, const struct sl_matmul_unit *u,
-                       struct sl_unit_bytes *ret)
+                       const struct sl_unit_options *o, struct sl_unit_bytes *ret)
 {
     struct sl_conv_geometry g = sl_conv_geometry_of(l);
-    size_t scratch = u->conv_scratch_bytes(&g);
-    ret->scratch = scratch > ret->scratch ? scratch : ret->scratch;
-    ret->keep = u->conv_keep_bytes == NULL ? 0 : u->conv_keep_bytes(&g);
+    u->conv_bytes(o, &g, n, ret);
 }
 
 const struct sl_layer_ops sl_layer_conv2d = {

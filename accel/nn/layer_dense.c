@@ -18,11 +18,12 @@ static enum sl_code build(struct sl_model_builder *b, struct sl_layer *l,
                                   l->spec.bias, err);
 }
 
-void sl_unit_matmul_bytes(const struct sl_matmul_unit *u, size_t m, size_t n, size_t k,
-                          bool keep, struct sl_unit_bytes *ret)
+void sl_unit_matmul_bytes(const struct sl_matmul_unit *u, const struct sl_unit_options *o,
+                          size_t m, size_t n, size_t k, bool keep,
+                          struct sl_unit_bytes *ret)
 {
     if (u->matmul_bytes != NULL)
-        u->matmul_bytes(m, n, k, keep, ret);
+        u->matmul_bytes(o, m, n, k, keep, ret);
 }
 
 void sl_dense_forward(const struct sl_pass_ctx *c, size_t rows, size_t in, size_t out,
@@ -41,11 +42,23 @@ void sl_dense_forward(const struct sl_pass_ctx *c, size_t rows, size_t in, size_
         c->k->elem.bias_rows(b, y, rows, out);
 }
 
-/* dw = dy^T x, db = column sums of dy, dx = dy w */
+/* dx = dy w, dw = dy^T x, db = column sums of dy; in this order, which units whose noise
+ * runs on draw by. */
 void sl_dense_backward(const struct sl_pass_ctx *c, size_t rows, size_t in, size_t out,
                        const float *x, const float *w, const float *dy, float *dw,
                        float *db, bool add_dx, float *dx)
 {
+    if (dx != NULL)
+        sl_matmul(c->unit, &(struct sl_matmul){.pass = SL_PASS_INPUT_GRADIENT,
+                                               .m = rows,
+                                               .n = in,
+                                               .k = out,
+                                               .a = {dy, out, false, SL_ROLE_GRADIENT},
+                                               .b = {w, in, false, SL_ROLE_WEIGHT},
+                                               .alpha = 1.0f,
+                                               .accumulate = add_dx,
+                                               .c = dx,
+                                               .ldc = in});
     sl_matmul(c->unit, &(struct sl_matmul){.pass = SL_PASS_WEIGHT_GRADIENT,
                                            .m = out,
                                            .n = in,
@@ -58,18 +71,6 @@ void sl_dense_backward(const struct sl_pass_ctx *c, size_t rows, size_t in, size
                                            .ldc = in});
     if (db != NULL)
         c->k->elem.bias_rows_grad(dy, rows, out, c->accumulate, db);
-    if (dx == NULL)
-        return;
-    sl_matmul(c->unit, &(struct sl_matmul){.pass = SL_PASS_INPUT_GRADIENT,
-                                           .m = rows,
-                                           .n = in,
-                                           .k = out,
-                                           .a = {dy, out, false, SL_ROLE_GRADIENT},
-                                           .b = {w, in, false, SL_ROLE_WEIGHT},
-                                           .alpha = 1.0f,
-                                           .accumulate = add_dx,
-                                           .c = dx,
-                                           .ldc = in});
 }
 
 static size_t rows_of(const struct sl_layer *l, size_t n)
@@ -95,10 +96,10 @@ static void backward(const struct sl_layer *l, const struct sl_pass_ctx *c,
 }
 
 static void unit_bytes(const struct sl_layer *l, size_t n, const struct sl_matmul_unit *u,
-                       struct sl_unit_bytes *ret)
+                       const struct sl_unit_options *o, struct sl_unit_bytes *ret)
 {
     size_t in = l->in.dim[l->in.n_dims - 1], out = l->spec.out;
-    sl_unit_matmul_bytes(u, n * l->in_size / in, out, in, true, ret);
+    sl_unit_matmul_bytes(u, o, n * l->in_size / in, out, in, true, ret);
 }
 
 const struct sl_layer_ops sl_layer_dense = {

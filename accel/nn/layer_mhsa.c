@@ -169,12 +169,12 @@ static void backward(const struct sl_layer *l, const struct sl_pass_ctx *c,
 }
 
 static void unit_bytes(const struct sl_layer *l, size_t n, const struct sl_matmul_unit *u,
-                       struct sl_unit_bytes *ret)
+                       const struct sl_unit_options *o, struct sl_unit_bytes *ret)
 {
     size_t t = l->in.dim[0], d = l->in.dim[1], dh = d / l->spec.heads;
-    sl_unit_matmul_bytes(u, n * t, d, d, false, ret);
-    sl_unit_matmul_bytes(u, t, t, dh, false, ret);
-    sl_unit_matmul_bytes(u, t, dh, t, false, ret);
+    sl_unit_matmul_bytes(u, o, n * t, d, d, false, ret);
+    sl_unit_matmul_bytes(u, o, t, t, dh, false, ret);
+    sl_unit_matmul_bytes(u, o, t, dh, t, false, ret);
 }
 
 const struct sl_layer_ops sl_layer_mhsa = {

@@ -45,6 +45,7 @@ static void plan_gradients(struct sl_net *net, const struct sl_model *m, size_t 
 void sl_net_plan(struct sl_net *net, const struct sl_model *m, size_t max_batch,
                  const struct sl_matmul_unit *unit, uint32_t cpu, struct sl_taker *t)
 {
+    const struct sl_unit_options options = net->unit.options;
     size_t scratch = 0, unit_scratch = 0;
     net->model = m;
     net->max_batch = max_batch;
@@ -52,6 +53,9 @@ void sl_net_plan(struct sl_net *net, const struct sl_model *m, size_t max_batch,
     net->y = sl_take(t, m->n_layers * sizeof(*net->y));
     net->aux = sl_take(t, m->n_layers * sizeof(*net->aux));
     net->keep = sl_take(t, m->n_layers * sizeof(*net->keep));
+    net->number = sl_take(t, m->n_layers * sizeof(*net->number));
+    net->ledger = sl_take(t, m->n_layers * sizeof(*net->ledger));
+    net->n_numbers = 0;
     for (size_t i = 0; i < m->n_layers; i++) {
         const struct sl_layer *l = &m->layers[i];
         bool own = !l->ops->view && !l->in_place;
@@ -66,20 +70,24 @@ void sl_net_plan(struct sl_net *net, const struct sl_model *m, size_t max_batch,
         if (l->ops->scratch_bytes != NULL)
             scratch = larger(scratch, l->ops->scratch_bytes(l, max_batch));
         struct sl_unit_bytes u = {0};
-        if (l->ops->unit_bytes != NULL)
-            l->ops->unit_bytes(l, max_batch, unit, &u);
+        if (l->ops->unit_bytes != NULL) {
+            l->ops->unit_bytes(l, max_batch, unit, &options, &u);
+            net->n_numbers++;
+        }
         unit_scratch = larger(unit_scratch, u.scratch);
         void *keep = u.keep > 0 ? sl_take(t, u.keep) : NULL;
-        if (t->arena != NULL)
+        if (t->arena != NULL) {
             net->keep[i] = keep;
+            net->number[i] = l->ops->unit_bytes != NULL ? net->n_numbers : 0;
+        }
     }
     plan_gradients(net, m, max_batch, t);
     net->scratch = sl_take(t, scratch);
-    net->unit = (struct sl_unit_ctx){
-        .unit = unit,
-        .kernels = &net->kernels,
-        .scratch = sl_take(t, unit_scratch),
-        .version = 1};
+    net->unit = (struct sl_unit_ctx){.unit = unit,
+                                     .kernels = &net->kernels,
+                                     .scratch = sl_take(t, unit_scratch),
+                                     .options = options,
+                                     .version = 1};
 }
 
 struct sl_pass_ctx sl_net_pass(struct sl_net *net, const float *values)
@@ -103,6 +111,34 @@ static void enter(const struct sl_pass_ctx *c, size_t i)
 {
     c->unit->draw.tensor = (uint32_t)i;
     c->unit->keep = c->net->keep[i];
+    c->unit->place.layer = c->net->number[i];
+    c->unit->place.n_layers = c->net->n_numbers;
+    c->unit->place.part = (uint32_t)(c->first / c->net->max_batch);
+    memset(c->unit->place.calls, 0, sizeof(c->unit->place.calls));
+}
+
+static void add_pass(uint64_t to[SL_PASSES], const uint64_t now[SL_PASSES],
+                     const uint64_t before[SL_PASSES])
+{
+    for (int p = 0; p < SL_PASSES; p++)
+        to[p] += now[p] - before[p];
+}
+
+/* What the unit did since `before` counts for layer i. */
+static void leave(const struct sl_pass_ctx *c, size_t i,
+                  const struct sl_unit_ledger *before)
+{
+    struct sl_unit_ledger *to = &c->net->ledger[i];
+    const struct sl_unit_ledger *now = &c->unit->ledger;
+    if (c->net->number[i] == 0)
+        return;
+    add_pass(to->calls, now->calls, before->calls);
+    add_pass(to->macs, now->macs, before->macs);
+    add_pass(to->work, now->work, before->work);
+    add_pass(to->cycles, now->cycles, before->cycles);
+    add_pass(to->conversions, now->conversions, before->conversions);
+    add_pass(to->bits, now->bits, before->bits);
+    to->infinities += now->infinities - before->infinities;
 }
 
 const float *sl_net_sequence_forward(const struct sl_pass_ctx *c, size_t first,
@@ -116,8 +152,10 @@ const float *sl_net_sequence_forward(const struct sl_pass_ctx *c, size_t first,
         if (l->ops->view || l->in_place)
             c->net->y[i] = (float *)in; /* a view of x itself is never written through */
         if (!l->ops->view) {
+            struct sl_unit_ledger before = c->unit->ledger;
             enter(c, i);
             l->ops->forward(l, c, in, c->net->y[i], c->net->aux[i]);
+            leave(c, i, &before);
         }
         last = c->net->y[i];
     }
@@ -138,9 +176,11 @@ static const float *walk_back(const struct sl_pass_ctx *c, size_t first, size_t 
         bool need = want_dx || l->has_params_before;
         if (!l->ops->view) {
             unsigned next = l->ops->grad_in_place ? turn : 1 - turn;
+            struct sl_unit_ledger before = c->unit->ledger;
             enter(c, i);
             l->ops->backward(l, c, input_of(c, l, x), c->net->y[i], dy,
                              need ? c->net->grad[depth][next] : NULL, c->net->aux[i]);
+            leave(c, i, &before);
             turn = next;
         }
         if (!need)

@@ -14,9 +14,12 @@ struct sl_net {
     struct sl_kernels kernels;
     struct sl_unit_ctx unit;
     size_t max_batch;
-    float **y;  /* [n_layers] */
-    void **aux; /* [n_layers] */
-    void **keep; /* [n_layers]: what the unit keeps for each */
+    float **y;        /* [n_layers] */
+    void **aux;       /* [n_layers] */
+    void **keep;      /* [n_layers]: what the unit keeps for each */
+    uint32_t *number; /* [n_layers]: of layers with products, from 1; 0 = none */
+    uint32_t n_numbers;
+    struct sl_unit_ledger *ledger; /* [n_layers]: what the unit did for each */
     float *grad[SL_LAYER_DEPTH + 1][2];
     void *scratch;
 };
@@ -28,7 +31,8 @@ struct sl_taker {
 };
 void *sl_take(struct sl_taker *t, size_t bytes);
 
-/* Plans net's buffers. First with t->arena NULL, for the bytes, then with the arena. */
+/* Plans net's buffers. First with t->arena NULL, for the bytes, then with the arena.
+ * net->unit.options are read and kept. */
 void sl_net_plan(struct sl_net *net, const struct sl_model *m, size_t max_batch,
                  const struct sl_matmul_unit *unit, uint32_t cpu, struct sl_taker *t);
 

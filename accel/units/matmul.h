@@ -51,22 +51,37 @@ struct sl_conv_geometry {
 };
 
 /* What a unit did, by pass. macs: multiply-accumulates of the products asked for; work:
- * what the unit's hardware does for them in its own measure (term pairs of "tr", words of
- * "rtn"); cycles of its array; conversions: values converted. */
+ * what the unit's hardware does for them in its own measure (passes of "fast", term pairs
+ * of "tr", words of "rtn"); cycles of its array; conversions: values converted; bits
+ * moved to and from the array; infinities: values replaced by the largest number. */
 struct sl_unit_ledger {
     uint64_t calls[SL_PASSES];
     uint64_t macs[SL_PASSES];
     uint64_t work[SL_PASSES];
     uint64_t cycles[SL_PASSES];
     uint64_t conversions[SL_PASSES];
+    uint64_t bits[SL_PASSES];
+    uint64_t infinities;
 };
 
 struct sl_matmul_unit;
 struct sl_tr_options;
+struct sl_fast_options;
 
 /* Options of units; NULL = the unit's defaults. Borrowed. */
 struct sl_unit_options {
     const struct sl_tr_options *tr;
+    const struct sl_fast_options *fast;
+};
+
+/* Where in the model and in the run a unit works, for units whose precision or noise
+ * follows that. Zero: a model of one layer, at the start of a run. */
+struct sl_unit_place {
+    uint32_t layer, n_layers;         /* 1..n_layers: layers with products, in order */
+    uint64_t iteration, n_iterations; /* progress of the run: 0..n_iterations - 1 */
+    uint32_t part;                    /* of a batch that is processed in parts, from 0 */
+    uint32_t
+        calls[SL_PASSES]; /* products of the layer so far, by pass; the unit counts */
 };
 
 struct sl_unit_ctx {
@@ -82,6 +97,8 @@ struct sl_unit_ctx {
      * whoever changes weights adds 1. */
     void *keep;
     uint64_t version;
+    struct sl_unit_place place;
+    uint64_t noise; /* position of a noise source that never starts anew within a run */
 };
 
 /* Memory of a unit for a layer. */
@@ -92,15 +109,14 @@ struct sl_unit_bytes {
 
 struct sl_matmul_unit {
     const char *name;
-    /* Raises *ret to what a product [m, k] x [k, n] and its two gradients need; keep: its
-     * b is weights that stay, the layer's only ones. NULL = nothing. */
-    void (*matmul_bytes)(size_t m, size_t n, size_t k, bool keep,
-                         struct sl_unit_bytes *ret);
-    /* Bytes to keep the weights of a convolution. NULL = none. */
-    size_t (*conv_keep_bytes)(const struct sl_conv_geometry *g);
-    /* Bytes of scratch a convolution of this geometry needs, whatever the number of
-     * images. */
-    size_t (*conv_scratch_bytes)(const struct sl_conv_geometry *g);
+    /* Raises *ret to what a product [m, k] x [k, n] and its two gradients need under
+     * options o; keep: its b is weights that stay, the layer's only ones. NULL = nothing.
+     */
+    void (*matmul_bytes)(const struct sl_unit_options *o, size_t m, size_t n, size_t k,
+                         bool keep, struct sl_unit_bytes *ret);
+    /* The same for a convolution of up to n images. */
+    void (*conv_bytes)(const struct sl_unit_options *o, const struct sl_conv_geometry *g,
+                       size_t n, struct sl_unit_bytes *ret);
     void (*matmul)(struct sl_unit_ctx *ctx, const struct sl_matmul *op);
     /* y = x * w (cross-correlation), no bias. */
     void (*conv_forward)(struct sl_unit_ctx *ctx, const struct sl_conv_geometry *g,
@@ -117,7 +133,7 @@ struct sl_matmul_unit {
 
 extern const struct sl_matmul_unit sl_matmul_fp32, sl_matmul_tr;
 
-/* The unit of this name ("fp32", "tr"), or NULL. */
+/* The unit of this name ("fp32", "fast", "tr"), or NULL. */
 const struct sl_matmul_unit *sl_matmul_unit_find(const char *name);
 /* Units by number from 0; NULL beyond the last. */
 const struct sl_matmul_unit *sl_matmul_unit_at(size_t i);

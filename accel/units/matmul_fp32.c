@@ -86,6 +86,13 @@ static size_t conv_scratch_bytes(const struct sl_conv_geometry *g)
     return s.taps * s.places * sizeof(float);
 }
 
+static void conv_bytes(const struct sl_unit_options *o, const struct sl_conv_geometry *g,
+                       size_t n, struct sl_unit_bytes *ret)
+{
+    size_t need = conv_scratch_bytes(g);
+    ret->scratch = need > ret->scratch ? need : ret->scratch;
+}
+
 /* The two parts of the scratch in the bands' form. */
 static float *bands_of(const struct sl_unit_ctx *ctx)
 {
@@ -207,7 +214,7 @@ static void conv_backward_weights(struct sl_unit_ctx *ctx,
 
 const struct sl_matmul_unit sl_matmul_fp32 = {
     .name = "fp32",
-    .conv_scratch_bytes = conv_scratch_bytes,
+    .conv_bytes = conv_bytes,
     .matmul = matmul,
     .conv_forward = conv_forward,
     .conv_backward_data = conv_backward_data,

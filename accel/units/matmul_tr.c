@@ -165,8 +165,8 @@ static size_t packed_bytes(size_t k, size_t n)
     return KEPT_BYTES + sl_arena_cost(sl_tr_packed_values(k, n) * sizeof(int16_t));
 }
 
-static void matmul_bytes(size_t m, size_t n, size_t k, bool keep,
-                         struct sl_unit_bytes *ret)
+static void matmul_bytes(const struct sl_unit_options *o, size_t m, size_t n, size_t k,
+                         bool keep, struct sl_unit_bytes *ret)
 {
     size_t rows = sl_arena_cost(BLOCK * 2 * SL_TR_PAIRS(k) * sizeof(int16_t));
     size_t need = rows + sl_arena_cost(n * k * sizeof(int16_t));
@@ -262,8 +262,16 @@ static size_t conv_scratch_bytes(const struct sl_conv_geometry *g)
                  sl_arena_cost(s.weights * sizeof(int16_t)) +
                  sl_arena_cost(sl_tr_packed_values(s.taps, s.places) * sizeof(int16_t)) +
                  conv_keep_bytes(g);
-    size_t backward = sl_matmul_fp32.conv_scratch_bytes(g);
-    return own > backward ? own : backward;
+    return own;
+}
+
+static void conv_bytes(const struct sl_unit_options *o, const struct sl_conv_geometry *g,
+                       size_t n, struct sl_unit_bytes *ret)
+{
+    size_t need = conv_scratch_bytes(g);
+    sl_matmul_fp32.conv_bytes(o, g, n, ret); /* of the gradients */
+    ret->scratch = need > ret->scratch ? need : ret->scratch;
+    ret->keep = conv_keep_bytes(g);
 }
 
 /* Filters [out_c, in_c, k, k] as rows of codes; q: room for all of them. */
@@ -385,8 +393,7 @@ static void conv_backward_weights(struct sl_unit_ctx *ctx,
 const struct sl_matmul_unit sl_matmul_tr = {
     .name = "tr",
     .matmul_bytes = matmul_bytes,
-    .conv_keep_bytes = conv_keep_bytes,
-    .conv_scratch_bytes = conv_scratch_bytes,
+    .conv_bytes = conv_bytes,
     .matmul = matmul,
     .conv_forward = conv_forward,
     .conv_backward_data = conv_backward_data,

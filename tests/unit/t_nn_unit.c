@@ -142,7 +142,9 @@ static void convolutions_are_right_in_each_form(void **state)
         memset(dx, 0, sizeof(dx));
         memset(dw, 0, sizeof(dw));
         naive(&g, n, a, b, dy, y, dx, dw);
-        size_t bytes = sl_matmul_fp32.conv_scratch_bytes(&g);
+        struct sl_unit_bytes need = {0, 0};
+        sl_matmul_fp32.conv_bytes(NULL, &g, 1, &need);
+        size_t bytes = need.scratch;
         void *scratch = bytes == 0 ? NULL : aligned_alloc(64, (bytes + 63) / 64 * 64);
         struct sl_unit_ctx u = context(&sl_matmul_fp32, scratch);
         sl_matmul_fp32.conv_forward(&u, &g, n, a, b, got);
