@@ -15,6 +15,8 @@ static const char *const kind_names[] = {
     [SL_LAYER_GROUPNORM] = "groupnorm",   [SL_LAYER_BATCHNORM] = "batchnorm",
     [SL_LAYER_MHSA] = "mhsa",             [SL_LAYER_MEAN_TOKENS] = "mean_tokens",
     [SL_LAYER_RESIDUAL] = "residual",
+    [SL_LAYER_TERNARY_DENSE] = "ternary_dense",
+    [SL_LAYER_TERNARY_CONV2D] = "ternary_conv2d",
 };
 
 #define N_KINDS (sizeof(kind_names) / sizeof(kind_names[0]))
@@ -37,7 +39,8 @@ bool sl_layer_kind_of(const char *name, enum sl_layer_kind *ret)
 struct sl_layer_spec sl_layer_default(enum sl_layer_kind kind)
 {
     return (struct sl_layer_spec){.kind = kind,
-                                  .stride = kind == SL_LAYER_CONV2D ? 1 : 0,
+                                  .stride = kind == SL_LAYER_CONV2D ||
+                                                    kind == SL_LAYER_TERNARY_CONV2D,
                                   .bias = true,
                                   .eps = 1e-5f,
                                   .momentum = 0.1f};
@@ -187,4 +190,85 @@ enum sl_code sl_model_spec_named(const char *name, uint32_t n_classes,
     return sl_err_set(err, SL_E_NOTFOUND,
                       "model \"%.40s\" is unknown (tiny, mlp, lenet, cnn, pfl-cnn, resnet8 allowed)",
                       name);
+}
+
+/* --- ternary ----------------------------------------------------------------------------------- */
+
+static size_t span(const struct sl_layer_spec *l)
+{
+    return l->kind == SL_LAYER_RESIDUAL ? 1 + (size_t)l->n_body + l->n_shortcut : 1;
+}
+
+static bool has_product(const struct sl_layer_spec *l)
+{
+    return l->kind == SL_LAYER_DENSE || l->kind == SL_LAYER_CONV2D;
+}
+
+/* Layers that leave or move values, so that a ReLU before them is one before what follows. */
+static bool passes_signs(const struct sl_layer_spec *l)
+{
+    return l->kind == SL_LAYER_MAXPOOL || l->kind == SL_LAYER_AVGPOOL ||
+           l->kind == SL_LAYER_FLATTEN || l->kind == SL_LAYER_DROPOUT ||
+           l->kind == SL_LAYER_RELU;
+}
+
+/* First and last layer with a product, outside residuals; false with none between them. */
+static bool inner_range(const struct sl_model_spec *m, size_t *ret_first, size_t *ret_last)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < m->n_layers; i += span(&m->layers[i]))
+        if (has_product(&m->layers[i])) {
+            if (n++ == 0)
+                *ret_first = i;
+            *ret_last = i;
+        }
+    return n >= 3;
+}
+
+/* Do the values of layer `at` reach a layer that becomes ternary with their signs? */
+static bool reaches_ternary(const struct sl_model_spec *m, size_t at, size_t first,
+                            size_t last)
+{
+    size_t i = at + 1;
+    while (i < m->n_layers && passes_signs(&m->layers[i]))
+        i++;
+    return i > first && i < last && has_product(&m->layers[i]);
+}
+
+static enum sl_code add_ternary(const struct sl_model_spec *from, size_t i,
+                                struct sl_model_spec *m, struct sl_err *err)
+{
+    struct sl_layer_spec norm = sl_layer_default(SL_LAYER_BATCHNORM), l = from->layers[i];
+    enum sl_code rc = SL_OK;
+    if (m->layers[m->n_layers - 1].kind != SL_LAYER_BATCHNORM)
+        rc = sl_model_spec_add(m, &norm, err);
+    l.kind = l.kind == SL_LAYER_DENSE ? SL_LAYER_TERNARY_DENSE : SL_LAYER_TERNARY_CONV2D;
+    return rc == SL_OK ? sl_model_spec_add(m, &l, err) : rc;
+}
+
+enum sl_code sl_model_spec_ternary(const struct sl_model_spec *from, struct sl_model_spec *ret,
+                                   struct sl_err *err)
+{
+    struct sl_model_spec m = {0};
+    size_t first = 0, last = 0, end = 0;
+    enum sl_code rc = SL_OK;
+    if (!inner_range(from, &first, &last))
+        return sl_err_set(err, SL_E_INPUT,
+                          "ternary: no dense or conv2d layer between a first and a last one");
+    for (size_t i = 0; i < from->n_layers && rc == SL_OK; i++) {
+        const struct sl_layer_spec *l = &from->layers[i];
+        bool top = i >= end;
+        if (top)
+            end = i + span(l);
+        if (top && i > first && i < last && has_product(l))
+            rc = add_ternary(from, i, &m, err);
+        else if (!top || l->kind != SL_LAYER_RELU || !reaches_ternary(from, i, first, last))
+            rc = sl_model_spec_add(&m, l, err);
+    }
+    if (rc != SL_OK) {
+        sl_model_spec_deinit(&m);
+        return rc;
+    }
+    *ret = m;
+    return SL_OK;
 }

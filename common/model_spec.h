@@ -31,6 +31,8 @@ enum sl_layer_kind {
     SL_LAYER_MEAN_TOKENS,   /* [T,D] -> [D] */
     SL_LAYER_RESIDUAL,      /* y = shortcut(x) + body(x); the next `n_body` entries are the body, the
                                `n_shortcut` after them the shortcut (0 = identity) */
+    SL_LAYER_TERNARY_DENSE,  /* as dense and conv2d; ternary values with learned scale and */
+    SL_LAYER_TERNARY_CONV2D, /* offset on the unit "rtn", ordinary ones on others */
 };
 
 struct sl_layer_spec {
@@ -59,6 +61,12 @@ struct sl_layer_spec sl_layer_default(enum sl_layer_kind kind);
 /* The kind's name in plans ("conv2d"); sl_layer_kind_of reads it, false if unknown. */
 const char *sl_layer_kind_name(enum sl_layer_kind kind);
 bool sl_layer_kind_of(const char *name, enum sl_layer_kind *ret);
+/* The same model with its inner dense and conv2d layers ternary: all but the first and the
+ * last of them, outside residuals. A ReLU in front of one, also before a pool, gives way to a
+ * batch norm right before the layer: the input of a ternary layer needs both signs. Names of
+ * layers that have one stay. SL_E_INPUT when there is no inner layer. */
+enum sl_code sl_model_spec_ternary(const struct sl_model_spec *from, struct sl_model_spec *ret,
+                                   struct sl_err *err);
 /* The spec of a named model (tiny mlp lenet cnn pfl-cnn resnet8) for n_classes classes;
  * SL_E_NOTFOUND naming the known ones. Tensor names conv1, fc1, ... as DESIGN section 6. */
 enum sl_code sl_model_spec_named(const char *name, uint32_t n_classes,

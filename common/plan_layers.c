@@ -59,6 +59,8 @@ static const struct kind {
     [SL_LAYER_BATCHNORM] = {KEYS(batchnorm_rows), NULL},
     [SL_LAYER_MHSA] = {KEYS(mhsa_rows), "heads"},
     [SL_LAYER_RESIDUAL] = {{NULL, 0}, NULL},
+    [SL_LAYER_TERNARY_DENSE] = {KEYS(dense_rows), "out"},
+    [SL_LAYER_TERNARY_CONV2D] = {KEYS(conv2d_rows), NULL},
 };
 
 #define N_KINDS (sizeof(kinds) / sizeof(kinds[0]))

@@ -43,6 +43,8 @@ enum sl_tensor_init {
     SL_TENSOR_UNIFORM_BIAS,   /* +-1 / sqrt(fan_in) */
     SL_TENSOR_ONES,
     SL_TENSOR_ZEROS,
+    SL_TENSOR_TERNARY_SCALE, /* start of gamma_w (units/rtn.h) for the tensor before it,
+                                weights [out, ...] */
 };
 
 /* A tensor as a layer asks for it. */
@@ -53,6 +55,7 @@ struct sl_tensor_decl {
     uint32_t dim[SL_TENSOR_DIMS];
     enum sl_tensor_init init;
     size_t fan_in;
+    bool no_decay; /* weight decay leaves it alone */
     size_t layer;
     unsigned slot; /* of layer.at */
 };
@@ -108,7 +111,8 @@ struct sl_layer_ops {
 extern const struct sl_layer_ops sl_layer_dense, sl_layer_conv2d, sl_layer_maxpool,
     sl_layer_avgpool, sl_layer_relu, sl_layer_gelu_erf, sl_layer_gelu_tanh,
     sl_layer_flatten, sl_layer_dropout, sl_layer_layernorm, sl_layer_groupnorm,
-    sl_layer_batchnorm, sl_layer_mhsa, sl_layer_mean_tokens, sl_layer_residual;
+    sl_layer_batchnorm, sl_layer_mhsa, sl_layer_mean_tokens, sl_layer_residual,
+    sl_layer_ternary_dense, sl_layer_ternary_conv2d;
 
 /* The ops of a kind, or NULL. */
 const struct sl_layer_ops *sl_layer_ops_of(enum sl_layer_kind kind);
@@ -178,6 +182,7 @@ struct sl_model {
     struct {
         enum sl_tensor_init init;
         size_t fan_in;
+        bool no_decay;
     } * start; /* by tensor of the layout */
     size_t n_params;
     bool needs_whole_batch; /* batch statistics */

@@ -113,6 +113,7 @@ static enum sl_code place_role(struct sl_model *m, const struct sl_model_builder
         size_t t = m->layout.n_tensors - 1;
         m->start[t].init = d->init;
         m->start[t].fan_in = d->fan_in;
+        m->start[t].no_decay = d->no_decay;
         m->layers[d->layer].at[d->slot] = m->layout.tensors[t].offset;
     }
     return SL_OK;

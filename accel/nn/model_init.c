@@ -7,6 +7,7 @@
 #include <math.h>
 
 #include "accel/nn/layer.h"
+#include "accel/units/rtn.h"
 #include "common/rng.h"
 
 static void fill(float *v, size_t n, float value)
@@ -15,11 +16,26 @@ static void fill(float *v, size_t n, float value)
         v[i] = value;
 }
 
-/* Norms and running statistics; false for tensors that are drawn. */
+/* 0 for weights that are not finite: training says so itself. */
+static float ternary_scale(const struct sl_tensor *weights, const float *values)
+{
+    size_t taps = weights->size / weights->dim[0];
+    struct sl_rtn_weights w = {values + weights->offset, taps, weights->dim[0], 1, taps};
+    struct sl_err ignored;
+    float d, gamma;
+    return sl_rtn_threshold(&w, &d, &gamma, &ignored) == SL_OK ? gamma : 0.0f;
+}
+
+/* Norms, running statistics and scales; false for tensors that are drawn. */
 static bool init_constant(const struct sl_model *m, size_t t, float *ret_values)
 {
     const struct sl_tensor *tensor = &m->layout.tensors[t];
     enum sl_tensor_init init = m->start[t].init;
+    if (init == SL_TENSOR_TERNARY_SCALE) {
+        fill(ret_values + tensor->offset, tensor->size,
+             ternary_scale(tensor - 1, ret_values));
+        return true;
+    }
     if (init != SL_TENSOR_ONES && init != SL_TENSOR_ZEROS)
         return false;
     fill(ret_values + tensor->offset, tensor->size, init == SL_TENSOR_ONES ? 1.0f : 0.0f);

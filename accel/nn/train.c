@@ -43,6 +43,22 @@ struct sl_trainer {
 /* --- life
  * ----------------------------------------------------------------------------------- */
 
+/* Parameters that weight decay leaves alone, as ranges. */
+static void plan_exempt(struct sl_trainer *t, struct sl_taker *k)
+{
+    const struct sl_model *m = t->model;
+    size_t n = 0;
+    for (size_t i = 0; i < m->layout.n_tensors; i++)
+        n += m->start[i].no_decay;
+    struct sl_optim_range *range = sl_take(k, n * sizeof(*range));
+    t->optim.exempt = range;
+    t->optim.n_exempt = n;
+    for (size_t i = 0; i < m->layout.n_tensors && range != NULL; i++)
+        if (m->start[i].no_decay)
+            *range++ = (struct sl_optim_range){m->layout.tensors[i].offset,
+                                               m->layout.tensors[i].size};
+}
+
 static void plan(struct sl_trainer *t, const struct sl_trainer_options *o,
                  struct sl_taker *k)
 {
@@ -55,6 +71,7 @@ static void plan(struct sl_trainer *t, const struct sl_trainer_options *o,
     t->x = sl_take(k, o->max_batch * m->input_size * sizeof(float));
     t->labels = sl_take(k, o->max_batch * sizeof(*t->labels));
     t->picked = sl_take(k, o->max_batch * sizeof(*t->picked));
+    plan_exempt(t, k);
     t->optim.slots[0] = sl_take(k, m->n_params * sizeof(float));
     t->optim.slots[1] = sl_take(k, m->n_params * sizeof(float));
 }

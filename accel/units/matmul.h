@@ -109,6 +109,7 @@ struct sl_unit_bytes {
 
 struct sl_matmul_unit {
     const char *name;
+    bool ternary; /* ternary layers multiply bit planes */
     /* Raises *ret to what a product [m, k] x [k, n] and its two gradients need under
      * options o; keep: its b is weights that stay, the layer's only ones. NULL = nothing.
      */
@@ -131,9 +132,10 @@ struct sl_matmul_unit {
                                   float *dw);
 };
 
-extern const struct sl_matmul_unit sl_matmul_fp32, sl_matmul_tr;
+extern const struct sl_matmul_unit sl_matmul_fp32, sl_matmul_fast, sl_matmul_tr,
+    sl_matmul_rtn;
 
-/* The unit of this name ("fp32", "fast", "tr"), or NULL. */
+/* The unit of this name ("fp32", "fast", "tr", "rtn"), or NULL. */
 const struct sl_matmul_unit *sl_matmul_unit_find(const char *name);
 /* Units by number from 0; NULL beyond the last. */
 const struct sl_matmul_unit *sl_matmul_unit_at(size_t i);

@@ -94,6 +94,10 @@ void sl_rtn_sums_add(struct sl_rtn_sums *s, const float *g, const uint64_t *flag
 
 /* --- cost ---------------------------------------------------------------------------- */
 
+/* The array that units count for. */
+#define SL_RTN_ARRAY_WORD 64
+#define SL_RTN_ARRAY_LANES 64
+
 /* Cycles of an array of `lanes` lanes with words of word_bits: ceil(k / word_bits) m n /
  * lanes, rounded up. */
 uint64_t sl_rtn_cycles(uint64_t m, uint64_t n, uint64_t k, uint64_t word_bits,

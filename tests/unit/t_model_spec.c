@@ -15,7 +15,7 @@
 static void kinds_and_names_translate_both_ways(void **state)
 {
     UNUSED(state);
-    for (int i = SL_LAYER_DENSE; i <= SL_LAYER_RESIDUAL; i++) {
+    for (int i = SL_LAYER_DENSE; i <= SL_LAYER_TERNARY_CONV2D; i++) {
         enum sl_layer_kind kind;
         assert_true(sl_layer_kind_of(sl_layer_kind_name((enum sl_layer_kind)i), &kind));
         assert_int_equal(kind, i);

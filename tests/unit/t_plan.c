@@ -217,7 +217,8 @@ static void init_and_steps_have_short_forms(void **state)
 
 #define KINDS                                                                                \
     "(dense, conv2d, maxpool, avgpool, relu, gelu_erf, gelu_tanh, flatten, dropout, "        \
-    "layernorm, groupnorm, batchnorm, mhsa, mean_tokens, residual)"
+    "layernorm, groupnorm, batchnorm, mhsa, mean_tokens, residual, "     \
+    "ternary_dense, ternary_conv2d)"
 #define SECTIONS                                                                             \
     "(allowed here: run, data, model, train, strategy, selection, aggregation, "             \
     "accelerator, uplink, downlink, evaluation, calibration, telemetry, sim)"
