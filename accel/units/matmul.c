@@ -6,8 +6,8 @@
 static const struct sl_matmul_unit *const units[] = {
     &sl_matmul_fp32,
     &sl_matmul_tr,
-};
     &sl_matmul_rtn,
+};
 #define N_UNITS (sizeof(units) / sizeof(units[0]))
 
 const struct sl_matmul_unit *sl_matmul_unit_at(size_t i)
