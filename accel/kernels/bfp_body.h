@@ -289,6 +289,17 @@ static inline void rows_to_columns(const struct sl_bfp_rows *from, size_t lines,
         }
 }
 
+/* By squares that stay in the first-level cache. */
+static inline void transpose(const float *from, size_t rows, size_t cols, size_t ld_from,
+                             float *to, size_t ld_to)
+{
+    for (size_t i0 = 0; i0 < rows; i0 += LANES)
+        for (size_t j0 = 0; j0 < cols; j0 += LANES)
+            for (size_t j = j0; j < j0 + LANES && j < cols; j++)
+                for (size_t i = i0; i < i0 + LANES && i < rows; i++)
+                    to[j * ld_to + i] = from[i * ld_from + j];
+}
+
 /* --- wide form
  * -------------------------------------------------------------------------------- */
 

@@ -118,6 +118,9 @@ struct sl_bfp_ops {
     void (*rows_to_columns)(const struct sl_bfp_rows *from, size_t lines, size_t groups,
                             const struct sl_bfp_columns *to);
     void (*product)(const struct sl_bfp_product *p);
+    /* to[j * ld_to + i] = from[i * ld_from + j], rows x cols. */
+    void (*transpose)(const float *from, size_t rows, size_t cols, size_t ld_from,
+                      float *to, size_t ld_to);
     /* Any steps. */
     void (*pack_wide)(const struct sl_bfp_source *s, uint32_t g,
                       const struct sl_bfp_wide *to);

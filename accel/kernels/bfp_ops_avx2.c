@@ -109,6 +109,7 @@ const struct sl_bfp_ops sl_bfp_ops_avx2 = {
     .pack_columns = pack_columns,
     .rows_to_columns = rows_to_columns,
     .product = product,
+    .transpose = transpose,
     .pack_wide = pack_wide,
     .product_wide = product_wide,
 };

@@ -445,6 +445,7 @@ const struct sl_bfp_ops sl_bfp_ops_avx512 = {
     .pack_columns = pack_columns_avx512,
     .rows_to_columns = rows_to_columns_avx512,
     .product = product_tiles,
+    .transpose = transpose,
     .pack_wide = pack_wide,
     .product_wide = product_wide,
 };

@@ -38,6 +38,7 @@ const struct sl_bfp_ops sl_bfp_ops_neon = {
     .pack_columns = pack_columns,
     .rows_to_columns = rows_to_columns,
     .product = product_tiles,
+    .transpose = transpose,
     .pack_wide = pack_wide,
     .product_wide = product_wide,
 };

@@ -5,6 +5,7 @@
 
 static const struct sl_matmul_unit *const units[] = {
     &sl_matmul_fp32,
+    &sl_matmul_fast,
     &sl_matmul_tr,
     &sl_matmul_rtn,
 };
