@@ -15,7 +15,8 @@
 
 #define SAMPLES_EACH 20
 
-/* --- a store that refuses ------------------------------------------------------------------ */
+/* --- a store that refuses
+ * ------------------------------------------------------------------ */
 
 static bool refused(struct sl_store *s, enum rig_call call, struct sl_err *err)
 {
@@ -38,8 +39,9 @@ static const struct sl_store_ops *behind(const struct sl_store *s)
     return ((const struct rig_ops *)s->ops)->real;
 }
 
-static enum sl_code set_run_state(struct sl_store *s, uint64_t id, enum sl_run_state state,
-                                  const char *reason, struct sl_err *err)
+static enum sl_code set_run_state(struct sl_store *s, uint64_t id,
+                                  enum sl_run_state state, const char *reason,
+                                  struct sl_err *err)
 {
     return refused(s, RIG_SET_RUN_STATE, err)
                ? SL_E_NOSPACE
@@ -59,15 +61,17 @@ static enum sl_code round_open(struct sl_store *s, uint64_t run, uint32_t round,
 {
     return refused(s, RIG_ROUND_OPEN, err)
                ? SL_E_NOSPACE
-               : behind(s)->round_open(s, run, round, attempt, members, n, remaining_ms, err);
+               : behind(s)->round_open(s, run, round, attempt, members, n, remaining_ms,
+                                       err);
 }
 
 static enum sl_code accept_update(struct sl_store *s, uint64_t run, uint32_t round,
                                   uint64_t remaining_ms, const struct sl_member_row *m,
                                   struct sl_err *err)
 {
-    return refused(s, RIG_ACCEPT, err) ? SL_E_NOSPACE
-                                       : behind(s)->accept(s, run, round, remaining_ms, m, err);
+    return refused(s, RIG_ACCEPT, err)
+               ? SL_E_NOSPACE
+               : behind(s)->accept(s, run, round, remaining_ms, m, err);
 }
 
 static enum sl_code round_commit(struct sl_store *s, uint64_t run,
@@ -90,7 +94,8 @@ static enum sl_code was_included(struct sl_store *s, uint64_t run, uint32_t roun
 {
     return refused(s, RIG_WAS_INCLUDED, err)
                ? SL_E_NOSPACE
-               : behind(s)->was_included(s, run, round, client, ret_known, ret_included, err);
+               : behind(s)->was_included(s, run, round, client, ret_known, ret_included,
+                                         err);
 }
 
 static enum sl_code spool_write(struct sl_store *s, uint32_t slot, uint64_t offset,
@@ -101,20 +106,23 @@ static enum sl_code spool_write(struct sl_store *s, uint32_t slot, uint64_t offs
                : behind(s)->spool_write(s, slot, offset, data, n, err);
 }
 
-static enum sl_code spool_read(struct sl_store *s, uint32_t slot, uint64_t offset, uint8_t *ret,
-                               size_t n, struct sl_err *err)
+static enum sl_code spool_read(struct sl_store *s, uint32_t slot, uint64_t offset,
+                               uint8_t *ret, size_t n, struct sl_err *err)
 {
-    return refused(s, RIG_SPOOL_READ, err) ? SL_E_NOSPACE
-                                           : behind(s)->spool_read(s, slot, offset, ret, n, err);
+    return refused(s, RIG_SPOOL_READ, err)
+               ? SL_E_NOSPACE
+               : behind(s)->spool_read(s, slot, offset, ret, n, err);
 }
 
-static enum sl_code checkpoint_write(struct sl_store *s, uint64_t run, uint32_t round_plus1,
-                                     const struct sl_layout *layout, const float *values,
-                                     char ret_name[64], struct sl_err *err)
+static enum sl_code checkpoint_write(struct sl_store *s, uint64_t run,
+                                     uint32_t round_plus1, const struct sl_layout *layout,
+                                     const float *values, char ret_name[64],
+                                     struct sl_err *err)
 {
     return refused(s, RIG_CHECKPOINT_WRITE, err)
                ? SL_E_NOSPACE
-               : behind(s)->checkpoint_write(s, run, round_plus1, layout, values, ret_name, err);
+               : behind(s)->checkpoint_write(s, run, round_plus1, layout, values,
+                                             ret_name, err);
 }
 
 static void put_ops_in_front(struct rig *r)
@@ -136,7 +144,8 @@ static void put_ops_in_front(struct rig *r)
     r->store->ops = &r->ops->seen;
 }
 
-/* --- what the core calls -------------------------------------------------------------------- */
+/* --- what the core calls
+ * -------------------------------------------------------------------- */
 
 static void *grown(void *at, size_t n, size_t element)
 {
@@ -200,7 +209,8 @@ static uint64_t wire_bytes(void *ctx)
     return 0;
 }
 
-/* --- life ------------------------------------------------------------------------------------ */
+/* --- life
+ * ------------------------------------------------------------------------------------ */
 
 void rig_init(struct rig *r)
 {
@@ -279,9 +289,10 @@ struct sl_plan rig_make_plan(const struct rig_plan *p)
     uint32_t clients = p->clients > 0 ? p->clients : 2;
     int n = snprintf(
         text, sizeof(text),
-        "run: {name: %s, seed: 1, rounds: %" PRIu32 ", eval_every: 1, max_retries: %" PRIu32
-        "%s}\n"
-        "data:\n  dataset: synthetic\n  path: \"channels=1,%s,train=%" PRIu32 ",test=8\"\n"
+        "run: {name: %s, seed: 1, rounds: %" PRIu32
+        ", eval_every: 1, max_retries: %" PRIu32 "%s}\n"
+        "data:\n  dataset: synthetic\n  path: \"channels=1,%s,train=%" PRIu32
+        ",test=8\"\n"
         "  partition: {kind: iid, clients: %" PRIu32 "}\n"
         "model: {layers: [%s]}\n"
         "train: {epochs: 1, batch_size: 8, lr: 0.1}\n"
@@ -337,7 +348,8 @@ uint64_t rig_start(struct rig *r, const struct rig_plan *p)
     return rig_submit(r, p);
 }
 
-/* --- time and jobs --------------------------------------------------------------------------- */
+/* --- time and jobs
+ * --------------------------------------------------------------------------- */
 
 void rig_time(struct rig *r, uint64_t at_ms)
 {
@@ -385,7 +397,8 @@ void rig_finish_all(struct rig *r)
         rig_finish(r, 0);
 }
 
-/* --- requests -------------------------------------------------------------------------------- */
+/* --- requests
+ * -------------------------------------------------------------------------------- */
 
 sl_request_id rig_send(struct rig *r, uint32_t client, const struct sl_msg *m)
 {
@@ -401,7 +414,8 @@ bool rig_answered(const struct rig *r, sl_request_id id)
     return r->answers[id].n > 0;
 }
 
-const struct sl_msg *rig_answer(const struct rig *r, sl_request_id id, enum sl_msg_kind kind)
+const struct sl_msg *rig_answer(const struct rig *r, sl_request_id id,
+                                enum sl_msg_kind kind)
 {
     if (r->answers[id].n == 0)
         fail_msg("request %" PRIu64 " is not answered", id);
@@ -424,7 +438,8 @@ sl_request_id rig_poll(struct rig *r, uint32_t client)
     return rig_send(r, client, &m);
 }
 
-sl_request_id rig_poll_pending(struct rig *r, uint32_t client, uint64_t run, uint32_t round)
+sl_request_id rig_poll_pending(struct rig *r, uint32_t client, uint64_t run,
+                               uint32_t round)
 {
     struct sl_msg m = {.kind = SL_MSG_POLL};
     m.poll.boot_id = 1;
@@ -452,7 +467,8 @@ struct sl_task_order rig_task(struct rig *r, uint32_t client)
     return rig_answer(r, id, SL_MSG_POLL_REPLY)->poll_reply.task;
 }
 
-struct rig_update rig_update(const struct rig *r, uint64_t run, uint32_t round, float value)
+struct rig_update rig_update(const struct rig *r, uint64_t run, uint32_t round,
+                             float value)
 {
     const struct sl_layout *layout;
     assert_non_null(sl_coordinator_model(r->c, &layout));
@@ -517,7 +533,8 @@ sl_request_id rig_put(struct rig *r, uint32_t client, const struct rig_update *u
     return id;
 }
 
-sl_request_id rig_give(struct rig *r, uint32_t client, uint64_t run, uint32_t round, float value)
+sl_request_id rig_give(struct rig *r, uint32_t client, uint64_t run, uint32_t round,
+                       float value)
 {
     struct rig_update u = rig_update(r, run, round, value);
     sl_request_id id = rig_put(r, client, &u);
@@ -525,7 +542,8 @@ sl_request_id rig_give(struct rig *r, uint32_t client, uint64_t run, uint32_t ro
     return id;
 }
 
-/* --- what is to be seen ------------------------------------------------------------------------ */
+/* --- what is to be seen
+ * ------------------------------------------------------------------------ */
 
 static const char *const statuses[] = {"more", "accepted", "rejected", "stale"};
 
@@ -535,8 +553,9 @@ void rig_expect_put(const struct rig *r, sl_request_id id, enum sl_put_status st
     const struct sl_msg *m = rig_answer(r, id, SL_MSG_PUT_REPLY);
     if (m->put_reply.status != status ||
         (reason != NULL && strstr(m->put_reply.reason, reason) == NULL))
-        fail_msg("put is answered \"%s: %s\", not \"%s: %s\"", statuses[m->put_reply.status],
-                 m->put_reply.reason, statuses[status], or_nothing(reason));
+        fail_msg("put is answered \"%s: %s\", not \"%s: %s\"",
+                 statuses[m->put_reply.status], m->put_reply.reason, statuses[status],
+                 or_nothing(reason));
 }
 
 void rig_expect_member(const struct rig *r, uint32_t client, const char *state,
@@ -556,7 +575,8 @@ void rig_expect_member(const struct rig *r, uint32_t client, const char *state,
     if (found != NULL && (strcmp(rig_text(found, "state"), state) != 0 ||
                           strstr(rig_text(found, "reason"), or_nothing(reason)) == NULL))
         fail_msg("client %" PRIu32 " is \"%s: %s\", not \"%s: %s\"", client,
-                 rig_text(found, "state"), rig_text(found, "reason"), state, or_nothing(reason));
+                 rig_text(found, "state"), rig_text(found, "reason"), state,
+                 or_nothing(reason));
     json_decref(round);
 }
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* core_rig.h - the coordinator's core as the daemon drives it, without sockets or threads: the real core
- * over the real store in memory, a clock that stands until it is moved, an executor that holds
- * jobs when told to, a store that refuses what a test says, and clients of a few lines.
+/* core_rig.h - the coordinator's core as the daemon drives it, without sockets or
+ * threads: the real core over the real store in memory, a clock that stands until it is
+ * moved, an executor that holds jobs when told to, a store that refuses what a test says,
+ * and clients of a few lines.
  *
- * Every request is answered at most once, and every answer fits the wire: a breach fails the test. Owns:
- * all of it; deinit frees what is there. Thread: one. */
+ * Every request is answered at most once, and every answer fits the wire: a breach fails
+ * the test. Owns: all of it; deinit frees what is there. Thread: one. */
 #ifndef SL_TESTS_CORE_RIG_H
 #define SL_TESTS_CORE_RIG_H
 
@@ -62,7 +63,7 @@ struct rig {
     struct rig_job {
         struct sl_job *job;
         bool ran;
-    } *jobs;
+    } * jobs;
     size_t n_jobs;
     struct rig_answer *answers; /* by request id */
     size_t n_answers;
@@ -95,14 +96,15 @@ void rig_init(struct rig *r);
 void rig_deinit(struct rig *r);
 
 void rig_boot(struct rig *r);
-/* Drops the core with all jobs under way, as a kill or a power cut does; its requests are never
- * answered. */
+/* Drops the core with all jobs under way, as a kill or a power cut does; its requests are
+ * never answered. */
 void rig_kill(struct rig *r, bool power_cut);
 
 /* Plan, queued or not. The caller deinits it. */
 struct sl_plan rig_make_plan(const struct rig_plan *p);
 uint64_t rig_submit(struct rig *r, const struct rig_plan *p);
-void rig_enrol(struct rig *r, uint32_t first, uint32_t n); /* indices first, first + 1, ... */
+void rig_enrol(struct rig *r, uint32_t first,
+               uint32_t n); /* indices first, first + 1, ... */
 struct sl_client_row rig_client(uint32_t index);
 /* Boots, enrols all clients of the plan and submits it: its first round is open. */
 uint64_t rig_start(struct rig *r, const struct rig_plan *p);
@@ -122,12 +124,14 @@ void rig_finish_all(struct rig *r); /* also those that come meanwhile, the oldes
 sl_request_id rig_send(struct rig *r, uint32_t client, const struct sl_msg *m);
 bool rig_answered(const struct rig *r, sl_request_id id);
 /* The answer; fails the test when there is none, or none of this kind. */
-const struct sl_msg *rig_answer(const struct rig *r, sl_request_id id, enum sl_msg_kind kind);
+const struct sl_msg *rig_answer(const struct rig *r, sl_request_id id,
+                                enum sl_msg_kind kind);
 void rig_forget(struct rig *r, sl_request_id id);
 
 sl_request_id rig_poll(struct rig *r, uint32_t client);
 /* A poll that asks what became of an update. */
-sl_request_id rig_poll_pending(struct rig *r, uint32_t client, uint64_t run, uint32_t round);
+sl_request_id rig_poll_pending(struct rig *r, uint32_t client, uint64_t run,
+                               uint32_t round);
 sl_request_id rig_register(struct rig *r, uint32_t client, uint64_t own_samples);
 
 /* The task a client is given now, by a poll; kind NONE when the poll is held. */
@@ -141,36 +145,41 @@ struct rig_update {
     struct sl_blob_ref blob;
     struct sl_update_meta meta;
 };
-struct rig_update rig_update(const struct rig *r, uint64_t run, uint32_t round, float value);
+struct rig_update rig_update(const struct rig *r, uint64_t run, uint32_t round,
+                             float value);
 void rig_rename(struct rig_update *u); /* after its values changed */
 void rig_update_deinit(struct rig_update *u);
 
 size_t rig_chunks(const struct rig_update *u);
-struct sl_msg rig_chunk(const struct rig_update *u, size_t chunk); /* the last has the meta */
+struct sl_msg rig_chunk(const struct rig_update *u,
+                        size_t chunk); /* the last has the meta */
 sl_request_id rig_put_chunk(struct rig *r, uint32_t client, const struct rig_update *u,
                             size_t chunk);
 /* All chunks in order; the id of the last. */
 sl_request_id rig_put(struct rig *r, uint32_t client, const struct rig_update *u);
 /* A whole update of equal values, which nobody needs afterwards. */
-sl_request_id rig_give(struct rig *r, uint32_t client, uint64_t run, uint32_t round, float value);
+sl_request_id rig_give(struct rig *r, uint32_t client, uint64_t run, uint32_t round,
+                       float value);
 
 /* --- what is to be seen --- */
 
 /* Fails the test unless the put was answered so; reason: part of it, NULL = any. */
 void rig_expect_put(const struct rig *r, sl_request_id id, enum sl_put_status status,
                     const char *reason);
-/* Fails the test unless the open round's member is in this state ("waiting", "tasked", "accepted",
- * "failed") with this in its reason; state NULL = no member. */
+/* Fails the test unless the open round's member is in this state ("waiting", "tasked",
+ * "accepted", "failed") with this in its reason; state NULL = no member. */
 void rig_expect_member(const struct rig *r, uint32_t client, const char *state,
                        const char *reason);
-/* The n-th line of the report of this event, NULL = there is none; -1 = the last. Borrowed. */
+/* The n-th line of the report of this event, NULL = there is none; -1 = the last.
+ * Borrowed. */
 const json_t *rig_line(const struct rig *r, const char *event, int n);
 size_t rig_lines(const struct rig *r, const char *event);
 json_int_t rig_integer(const json_t *o, const char *key);
 const char *rig_text(const json_t *o, const char *key);
 /* "ID ROUND ATTEMPT PHASE" of the current run. */
 void rig_expect_run(const struct rig *r, const char *want);
-bool rig_fault(const struct rig *r); /* does the store refuse something, as status says? */
+bool rig_fault(
+    const struct rig *r); /* does the store refuse something, as status says? */
 float rig_value(const struct rig *r); /* the model's first */
 float rig_last_value(const struct rig *r);
 

@@ -36,9 +36,11 @@ static void expect_end(const struct rig *r, uint64_t run, enum sl_run_state want
     assert_int_equal(end, want);
 }
 
-/* --- jobs that end late ------------------------------------------------------------------------ */
+/* --- jobs that end late
+ * ------------------------------------------------------------------------ */
 
-/* Client 1's update of round 0 is bad, and still being checked when the deadline closes the round. */
+/* Client 1's update of round 0 is bad, and still being checked when the deadline closes
+ * the round. */
 static void end_a_check_in_the_next_round(struct rig *r, bool ran_before)
 {
     const struct rig_plan plan = {.shape = RIG_WIDE, .quorum = 0.5, .retries = 2};
@@ -167,7 +169,8 @@ static void an_update_of_a_client_revoked_during_its_check_is_out(void **state)
 {
     struct rig *r = *state;
     struct sl_err err;
-    uint64_t run = rig_start(r, &(struct rig_plan){.shape = RIG_WIDE, .quorum = 0.3, .clients = 3});
+    uint64_t run =
+        rig_start(r, &(struct rig_plan){.shape = RIG_WIDE, .quorum = 0.3, .clients = 3});
     float was = rig_value(r);
     rig_give(r, 0, run, 0, 1);
     r->holds = true;
@@ -182,7 +185,8 @@ static void an_update_of_a_client_revoked_during_its_check_is_out(void **state)
     assert_true(rig_value(r) == was + 1.5f);
 }
 
-/* Every request has its answer, once; the newest to end the transfer is told the verdict. */
+/* Every request has its answer, once; the newest to end the transfer is told the verdict.
+ */
 static void chunks_during_a_check_are_answered_and_spoil_nothing(void **state)
 {
     struct rig *r = *state;
@@ -236,7 +240,8 @@ static void an_included_update_is_acknowledged_however_late(void **state)
     rig_time(r, 60000);
     rig_expect_run(r, "1 0 0 finalising");
     rig_expect_put(r, rig_give(r, 1, run, 0, 3), SL_PUT_ACCEPTED, "");
-    rig_expect_put(r, rig_give(r, 2, run, 0, 3), SL_PUT_STALE, "run 1 round 0 is not open");
+    rig_expect_put(r, rig_give(r, 2, run, 0, 3), SL_PUT_STALE,
+                   "run 1 round 0 is not open");
     rig_finish_all(r);
     rig_expect_run(r, "1 1 0 open");
     rig_expect_put(r, rig_give(r, 1, run, 0, 3), SL_PUT_ACCEPTED, "");
@@ -249,7 +254,8 @@ static void an_included_update_is_acknowledged_however_late(void **state)
     rig_expect_member(r, 1, "waiting", "");
 }
 
-/* --- a store that refuses ---------------------------------------------------------------------- */
+/* --- a store that refuses
+ * ---------------------------------------------------------------------- */
 
 static void a_chunk_that_can_not_be_spooled_is_asked_for_a_second_later(void **state)
 {
@@ -367,7 +373,7 @@ static void try_to_close(struct rig *r, enum rig_call call)
     assert_false(rig_fault(r));
     rig_expect_run(r, "1 1 0 open");
     assert_int_equal(rig_lines(r, "round"), 1);
-    assert_true(rig_value(r) == was + 1.5f); /* one step, */
+    assert_true(rig_value(r) == was + 1.5f);           /* one step, */
     assert_true(rig_last_value(r) == was_last + 1.5f); /* also of the last tile */
 }
 
@@ -420,7 +426,8 @@ static void try_to_end(struct rig *r, enum rig_call call)
     enum sl_run_state end;
     rig_sleep(r, 999);
     assert_false(sl_coordinator_finished(r->c, run, &end));
-    rig_expect_run(r, "1 1 0 over"); /* not followed before it is over for the store too */
+    rig_expect_run(r,
+                   "1 1 0 over"); /* not followed before it is over for the store too */
     rig_sleep(r, 3000);
     expect_end(r, run, SL_RUN_DONE);
     assert_int_equal(rig_lines(r, "run_end"), 1);
@@ -472,7 +479,9 @@ static void a_run_that_can_not_start_fails_and_the_queue_goes_on(void **state)
     expect_end(r, next, SL_RUN_DONE);
 }
 
-/* --- restarts ------------------------------------------------------------------------------------- */
+/* --- restarts
+ * -------------------------------------------------------------------------------------
+ */
 
 static void kill_between_the_end_and_its_state(struct rig *r, bool fails)
 {
@@ -491,8 +500,9 @@ static void kill_between_the_end_and_its_state(struct rig *r, bool fails)
     assert_int_equal(rig_lines(r, "run_end"), 1);
     json_t *status = sl_coordinator_status(r->c, r->now);
     const json_t *entry = json_array_get(json_object_get(status, "runs"), 0);
-    assert_non_null(strstr(rig_text(entry, "reason"),
-                           fails ? "0 of 2 updates after 1 attempts" : "all rounds done"));
+    assert_non_null(
+        strstr(rig_text(entry, "reason"),
+               fails ? "0 of 2 updates after 1 attempts" : "all rounds done"));
     json_decref(status);
     rig_sleep(r, 200000);
     assert_int_equal(rig_lines(r, "run_end"), 1);
@@ -511,7 +521,8 @@ static void a_done_run_stays_done_after_a_kill_before_its_state(void **state)
 static void an_open_round_goes_on_with_what_was_left_of_its_deadline(void **state)
 {
     struct rig *r = *state;
-    uint64_t run = rig_start(r, &(struct rig_plan){.clients = 3, .quorum = 0.3, .retries = 1});
+    uint64_t run =
+        rig_start(r, &(struct rig_plan){.clients = 3, .quorum = 0.3, .retries = 1});
     rig_sleep(r, 60000); /* nobody: attempt 1 */
     rig_expect_run(r, "1 0 1 open");
     rig_sleep(r, 90000);
@@ -525,7 +536,8 @@ static void an_open_round_goes_on_with_what_was_left_of_its_deadline(void **stat
     rig_sleep(r, 500000 + left - 1);
     rig_expect_run(r, "1 0 1 open");
     rig_sleep(r, 500000 + left);
-    expect_end(r, run, SL_RUN_FAILED); /* the update was not synced, and nobody repeated it */
+    expect_end(r, run,
+               SL_RUN_FAILED); /* the update was not synced, and nobody repeated it */
 }
 
 static void an_update_that_was_synced_survives_a_power_cut_or_is_asked_for(void **state)
@@ -549,9 +561,9 @@ static void an_update_that_was_synced_survives_a_power_cut_or_is_asked_for(void 
 static void the_room_of_the_sum_is_known_after_a_restart(void **state)
 {
     struct rig *r = *state;
-    uint64_t run = rig_start(r, &(struct rig_plan){.more = "aggregation: {max_abs: 1000}\n",
-                                                   .clients = 3,
-                                                   .quorum = 0.5});
+    uint64_t run = rig_start(
+        r, &(struct rig_plan){
+               .more = "aggregation: {max_abs: 1000}\n", .clients = 3, .quorum = 0.5});
     struct rig_update u = rig_update(r, run, 0, 1);
     u.meta.weight = 1000000;
     rig_register(r, 0, u.meta.weight);
@@ -566,8 +578,10 @@ static void the_room_of_the_sum_is_known_after_a_restart(void **state)
 static void the_final_measurement_and_the_queue_survive_a_kill(void **state)
 {
     struct rig *r = *state;
-    const struct rig_plan p = {.rounds = 1, .more = "evaluation: {where: clients, holdout: 0.2}\n"};
-    uint64_t run = rig_start(r, &p), next = rig_submit(r, &(struct rig_plan){.rounds = 1});
+    const struct rig_plan p = {.rounds = 1,
+                               .more = "evaluation: {where: clients, holdout: 0.2}\n"};
+    uint64_t run = rig_start(r, &p),
+             next = rig_submit(r, &(struct rig_plan){.rounds = 1});
     struct rig_update u = rig_update(r, run, 0, 1);
     u.meta.weight = 16;
     rig_put(r, 0, &u);
@@ -579,7 +593,8 @@ static void the_final_measurement_and_the_queue_survive_a_kill(void **state)
         assert_int_equal(rig_task(r, k).kind, SL_TASK_EVALUATE);
         struct sl_msg m = {.kind = SL_MSG_EVAL_REPORT};
         m.eval_report.run_id = run;
-        m.eval_report.eval = (struct sl_eval_counts){.samples = 4, .correct = 2, .loss_sum = 1};
+        m.eval_report.eval =
+            (struct sl_eval_counts){.samples = 4, .correct = 2, .loss_sum = 1};
         assert_true(rig_answer(r, rig_send(r, k, &m), SL_MSG_ACK)->ack.ok);
     }
     const json_t *e = json_object_get(rig_line(r, "run_end", 0), "client_eval");

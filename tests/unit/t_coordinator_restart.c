@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A run of three clients and two rounds, with the coordinator killed after any one of its
- * messages, or after every one: the model's bytes are those of the run that nothing happened
- * to. */
+ * messages, or after every one: the model's bytes are those of the run that nothing
+ * happened to. */
 #include "server/coordinator.h"
 
 #include <inttypes.h>
@@ -19,7 +19,8 @@
 #define NO_KILL UINT32_MAX
 #define EVERY (UINT32_MAX - 1)
 
-/* --- a client of a few lines: it repeats what was not answered ----------------------------------- */
+/* --- a client of a few lines: it repeats what was not answered
+ * ----------------------------------- */
 
 struct learner {
     uint32_t k;
@@ -34,7 +35,8 @@ struct learner {
     sl_request_id asked;
 };
 
-/* Values that follow the client, the round, the place and the model, all within the bound. */
+/* Values that follow the client, the round, the place and the model, all within the
+ * bound. */
 static void train(const struct rig *r, struct learner *l)
 {
     rig_update_deinit(&l->update);
@@ -43,7 +45,8 @@ static void train(const struct rig *r, struct learner *l)
     for (size_t i = 0; i < l->update.blob.size / sizeof(float); i++) {
         float w;
         memcpy(&w, l->model + i * sizeof(w), sizeof(w));
-        uint32_t h = ((uint32_t)i * 2654435761u + l->k * 40503u + l->task.round * 977u) >> 20;
+        uint32_t h =
+            ((uint32_t)i * 2654435761u + l->k * 40503u + l->task.round * 977u) >> 20;
         l->update.values[i] = (float)h / 4096.0f - 0.125f * w;
     }
     l->update.meta.weight = l->update.meta.samples = 20 + 10 * l->k;
@@ -114,7 +117,8 @@ static void take_chunk(const struct rig *r, struct learner *l, const struct sl_m
 
 static void take_verdict(struct learner *l, const struct sl_msg *m)
 {
-    size_t last = rig_chunks(&l->update) - 1, next = m->put_reply.next_offset / SL_CHUNK_BYTES;
+    size_t last = rig_chunks(&l->update) - 1,
+           next = m->put_reply.next_offset / SL_CHUNK_BYTES;
     if (m->put_reply.status == SL_PUT_MORE) {
         l->at = next < last ? next : last;
         return;
@@ -146,13 +150,15 @@ static bool go_on(struct rig *r, struct learner *l)
     return true;
 }
 
-/* --- the run ---------------------------------------------------------------------------------------- */
+/* --- the run
+ * ----------------------------------------------------------------------------------------
+ */
 
 struct storm {
-    uint32_t kill_at;  /* message; EVERY, NO_KILL */
+    uint32_t kill_at; /* message; EVERY, NO_KILL */
     bool power_cut;
-    bool reply_lost;   /* the answer to the last message before the kill does not arrive */
-    bool jobs_held;    /* one ends after each message; else at once */
+    bool reply_lost; /* the answer to the last message before the kill does not arrive */
+    bool jobs_held;  /* one ends after each message; else at once */
     unsigned shape;
     uint32_t n_messages; /* out */
 };
@@ -220,7 +226,8 @@ static struct outcome run_storm(struct storm *s)
     struct learner l[CLIENTS] = {0};
     rig_init(r);
     r->holds = s->jobs_held;
-    const struct rig_plan plan = {.clients = CLIENTS, .rounds = ROUNDS, .shape = s->shape};
+    const struct rig_plan plan = {
+        .clients = CLIENTS, .rounds = ROUNDS, .shape = s->shape};
     uint64_t run = rig_start(r, &plan);
     for (uint32_t k = 0; k < CLIENTS; k++)
         l[k].k = k;
@@ -255,7 +262,8 @@ static void expect_equal(const struct storm *s, const struct outcome *is,
 }
 
 /* Kills after each message in turn, until there is none that late. */
-static void kill_everywhere(unsigned shape, bool jobs_held, bool power_cut, bool reply_lost)
+static void kill_everywhere(unsigned shape, bool jobs_held, bool power_cut,
+                            bool reply_lost)
 {
     struct storm calm = {.kill_at = NO_KILL, .shape = shape};
     struct outcome want = run_storm(&calm);
@@ -292,7 +300,8 @@ static void a_kill_after_any_message_leaves_the_same_model_of_many_chunks(void *
     kill_everywhere(RIG_TWO, true, false, true);
 }
 
-static void a_power_cut_after_any_message_leaves_the_same_model_of_many_chunks(void **state)
+static void
+a_power_cut_after_any_message_leaves_the_same_model_of_many_chunks(void **state)
 {
     kill_everywhere(RIG_TWO, true, true, true);
 }
@@ -312,7 +321,8 @@ int main(void)
         cmocka_unit_test(a_kill_after_any_message_leaves_the_same_model),
         cmocka_unit_test(a_power_cut_after_any_message_leaves_the_same_model),
         cmocka_unit_test(a_kill_after_any_message_leaves_the_same_model_of_many_chunks),
-        cmocka_unit_test(a_power_cut_after_any_message_leaves_the_same_model_of_many_chunks),
+        cmocka_unit_test(
+            a_power_cut_after_any_message_leaves_the_same_model_of_many_chunks),
         cmocka_unit_test(kills_after_every_message_leave_the_same_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

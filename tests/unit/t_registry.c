@@ -13,7 +13,8 @@
 #include "common/plan.h"
 #include "tests/unit/core_rig.h"
 
-/* --- the table ----------------------------------------------------------------------------------- */
+/* --- the table
+ * ----------------------------------------------------------------------------------- */
 
 static enum sl_code try_add(struct sl_registry *r, const struct sl_client_row *row)
 {
@@ -116,7 +117,8 @@ static void clients_and_indices_have_limits(void **state)
 {
     struct sl_registry r = {.max_clients = 2};
     struct sl_err err;
-    struct sl_client_row far = rig_client(SL_CLIENTS_MAX), last = rig_client(SL_CLIENTS_MAX - 1);
+    struct sl_client_row far = rig_client(SL_CLIENTS_MAX),
+                         last = rig_client(SL_CLIENTS_MAX - 1);
     struct sl_client_row a = rig_client(0), b = rig_client(1);
     assert_int_equal(try_add(&r, &far), SL_E_RANGE);
     far.index = UINT32_MAX;
@@ -156,7 +158,8 @@ static void the_stored_table_comes_back(void **state)
     sl_store_mem_free(s);
 }
 
-/* --- the coordinator's ways in --------------------------------------------------------------- */
+/* --- the coordinator's ways in
+ * --------------------------------------------------------------- */
 
 static int setup(void **state)
 {
@@ -183,12 +186,12 @@ static void add_token(struct rig *r, uint8_t id, int32_t index)
 }
 
 /* Enrols client k with a token; *ret is its index. */
-static enum sl_code enrol(struct rig *r, uint8_t token, uint32_t k, int32_t wanted, uint32_t *ret,
-                          struct sl_err *err)
+static enum sl_code enrol(struct rig *r, uint8_t token, uint32_t k, int32_t wanted,
+                          uint32_t *ret, struct sl_err *err)
 {
     struct sl_client_row row = rig_client(k);
-    return sl_coordinator_enrol(r->c, r->now, (uint8_t[SL_TOKEN_ID_BYTES]){token}, row.key,
-                                row.name, wanted, ret, err);
+    return sl_coordinator_enrol(r->c, r->now, (uint8_t[SL_TOKEN_ID_BYTES]){token},
+                                row.key, row.name, wanted, ret, err);
 }
 
 static void a_token_gives_its_index_or_the_wish_or_the_lowest(void **state)
@@ -242,9 +245,11 @@ static void a_refusal_leaves_the_token_to_be_used(void **state)
     add_token(r, 1, 2);
     assert_int_equal(enrol(r, 1, 9, 3, &index, &err), SL_E_REFUSED);
     assert_string_equal(err.msg, "index 3 is configured, the token gives 2");
-    assert_int_equal(enrol(r, 1, 0, -1, &index, &err), SL_E_EXISTS); /* the key is known */
+    assert_int_equal(enrol(r, 1, 0, -1, &index, &err),
+                     SL_E_EXISTS); /* the key is known */
     add_token(r, 2, -1);
-    assert_int_equal(enrol(r, 2, 9, 0, &index, &err), SL_E_EXISTS); /* the index is taken */
+    assert_int_equal(enrol(r, 2, 9, 0, &index, &err),
+                     SL_E_EXISTS); /* the index is taken */
     assert_int_equal(enrol(r, 2, 9, SL_CLIENTS_MAX, &index, &err), SL_E_RANGE);
     assert_int_equal(index, 99);
     struct sl_client_row row = rig_client(9), known;
@@ -281,7 +286,8 @@ static void a_client_the_store_does_not_take_is_not_enrolled(void **state)
     r->ops->refuse[RIG_PUT_CLIENT] = 1;
     assert_int_equal(sl_coordinator_revoke(r->c, 0, 0, &err), SL_E_NOSPACE);
     assert_int_equal(sl_coordinator_key_known(r->c, row.key, &known), SL_OK);
-    assert_int_equal(known.state, SL_CLIENT_ENROLLED); /* it stays until it is out for good */
+    assert_int_equal(known.state,
+                     SL_CLIENT_ENROLLED); /* it stays until it is out for good */
 }
 
 static void a_revoked_client_is_refused_and_stays_so(void **state)
@@ -304,7 +310,8 @@ static void a_revoked_client_is_refused_and_stays_so(void **state)
     assert_int_equal(sl_coordinator_approve(r->c, 0, &row, &err), SL_E_EXISTS);
 }
 
-/* A new key takes the old one's index, while a round is open: it does the old one's part in the next. */
+/* A new key takes the old one's index, while a round is open: it does the old one's part
+ * in the next. */
 static void a_key_is_rotated_in_a_running_federation(void **state)
 {
     struct rig *r = *state;
