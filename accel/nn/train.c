@@ -139,6 +139,11 @@ const struct sl_unit_ledger *sl_trainer_ledger(const struct sl_trainer *t)
     return &t->net.unit.ledger;
 }
 
+const struct sl_unit_ledger *sl_trainer_layer_ledger(const struct sl_trainer *t, size_t i)
+{
+    return i < t->model->n_layers ? &t->net.ledger[i] : NULL;
+}
+
 /* --- checks
  * --------------------------------------------------------------------------------- */
 
@@ -226,6 +231,19 @@ static void gather(struct sl_trainer *t, const struct sl_samples *s,
     sl_dataset_gather(s->set, t->picked, n, t->x, t->labels);
 }
 
+/* Progress of the run in steps of 1/65536 of a round. */
+#define ROUND_STEPS 65536
+
+static void set_progress(struct sl_trainer *t)
+{
+    const struct sl_train_spec *s = &t->spec;
+    uint64_t in_round = t->n_steps == 0 ? 0 : ROUND_STEPS * t->result.steps / t->n_steps;
+    bool known = s->round < s->rounds;
+    t->net.unit.place.iteration =
+        (known ? (uint64_t)s->round * ROUND_STEPS : 0) + in_round;
+    t->net.unit.place.n_iterations = (known ? s->rounds : 1) * (uint64_t)ROUND_STEPS;
+}
+
 /* Loss (sum) and gradient of the mean loss of a batch, in parts of at most max_batch. */
 static double batch_gradient(struct sl_trainer *t, size_t first, size_t batch)
 {
@@ -240,6 +258,8 @@ static double batch_gradient(struct sl_trainer *t, size_t first, size_t batch)
                                 .step = (uint32_t)t->result.steps};
     c.unit->draw = c.draw;
     c.unit->draw.purpose = SL_RNG_ROUNDING;
+    c.unit->noise = t->result.noise;
+    set_progress(t);
     for (size_t done = 0; done < batch; done += c.n) {
         c.first = done;
         c.n = batch - done < t->max_batch ? batch - done : t->max_batch;
@@ -250,6 +270,7 @@ static double batch_gradient(struct sl_trainer *t, size_t first, size_t batch)
                 1.0f / (float)batch, sl_net_output_gradient(&t->net), &sums);
         sl_net_backward(&c, t->x, false);
     }
+    t->result.noise = c.unit->noise;
     return sums.loss;
 }
 
@@ -331,7 +352,7 @@ enum sl_code sl_train_begin(struct sl_trainer *t, const float *start_values,
     t->spec = *spec;
     t->samples = *samples;
     t->start = start_values;
-    t->result = (struct sl_train_result){0};
+    t->result = (struct sl_train_result){.noise = spec->noise};
     t->n_steps = sl_train_steps(spec, samples->n);
     t->epoch = 0;
     memcpy(t->values, start_values, t->model->layout.n_values * sizeof(float));
@@ -422,6 +443,8 @@ enum sl_code sl_evaluate(struct sl_trainer *t, const float *values,
         return rc;
     struct sl_pass_ctx c = sl_net_pass(&t->net, values);
     t->net.unit.version++; /* values are the caller's and may be new */
+    c.unit->draw = (struct sl_rng_id){0};
+    c.unit->place.iteration = c.unit->place.n_iterations = 1; /* as at a run's end */
     for (size_t done = 0; done < samples->n; done += c.n) {
         c.n = samples->n - done < t->max_batch ? samples->n - done : t->max_batch;
         gather(t, samples, NULL, done, c.n);

@@ -46,7 +46,10 @@ struct sl_train_spec {
     enum sl_order order;
     uint64_t seed;          /* of the run: order of samples, dropout, rounding */
     uint32_t round, client; /* the same */
-    sl_gradient_hook hook;  /* NULL = none */
+    uint32_t rounds; /* of the run, for units whose precision follows its progress; 0:
+                        this training is all there is */
+    uint64_t noise;  /* where the client's noise registers stand (units/matmul.h) */
+    sl_gradient_hook hook; /* NULL = none */
     void *hook_ctx;
 };
 
@@ -55,6 +58,7 @@ struct sl_train_result {
     uint64_t samples_seen;
     double loss_sum;   /* sum over steps of the step's mean loss times its samples */
     double first_loss; /* mean loss of the first step; 0 without steps */
+    uint64_t noise;    /* where the noise registers stand now */
 };
 
 struct sl_eval_result {
@@ -65,7 +69,7 @@ struct sl_eval_result {
 struct sl_trainer_options {
     size_t
         max_batch; /* >= 1; a larger batch is processed in parts whose gradients add up */
-    const struct sl_matmul_unit *unit; /* NULL = fp32 */
+    const struct sl_matmul_unit *unit;   /* NULL = fp32 */
     struct sl_unit_options unit_options; /* what they point to outlives the trainer */
     uint32_t cpu_off; /* SL_CPU_* not to use (kernels/cpu.h); 0 = use what is there */
 };
@@ -84,6 +88,10 @@ size_t sl_trainer_bytes(
                                     unmapped (optimiser state of plain SGD) */
 /* What the unit did since the trainer was made. */
 const struct sl_unit_ledger *sl_trainer_ledger(const struct sl_trainer *t);
+/* The same for layer i of the model's spec, residuals' bodies counted in their place;
+ * zeros for a layer without products, NULL beyond the last. */
+const struct sl_unit_ledger *sl_trainer_layer_ledger(const struct sl_trainer *t,
+                                                     size_t i);
 
 /* Trains from start_values and writes the result to ret_values (both n_values; may not
  * overlap). Optimiser state starts fresh. Outputs stay untouched on failure. SL_E_INPUT:

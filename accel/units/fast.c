@@ -357,8 +357,8 @@ uint32_t sl_fast_width_of(const struct sl_fast_call *f, const float *x,
     const struct sl_unit_ctx *c = f->ctx;
     if (f->o.precision != SL_FAST_ADAPTIVE)
         return largest_m(&f->o);
-    if (known == NULL)
-        return pick(f, x, lines, exponent_t);
+    if (known == NULL || c->place.iteration >= c->place.n_iterations)
+        return pick(f, x, lines, exponent_t); /* evaluation leaves no trace */
     bool same =
         known->x == x && known->version == c->version && known->part == c->place.part;
     bool due = c->draw.step % f->o.refresh == 0;

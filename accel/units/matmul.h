@@ -78,7 +78,8 @@ struct sl_unit_options {
  * follows that. Zero: a model of one layer, at the start of a run. */
 struct sl_unit_place {
     uint32_t layer, n_layers;         /* 1..n_layers: layers with products, in order */
-    uint64_t iteration, n_iterations; /* progress of the run: 0..n_iterations - 1 */
+    uint64_t iteration, n_iterations; /* progress of the run: 0..n_iterations - 1;
+                                         n_iterations: evaluation */
     uint32_t part;                    /* of a batch that is processed in parts, from 0 */
     uint32_t
         calls[SL_PASSES]; /* products of the layer so far, by pass; the unit counts */

@@ -2,7 +2,8 @@
 /* bench_train.c - samples per CPU second of local training, one thread, batch 32, SGD
  * 0.05, one epoch over each of ten shares of Fashion-MNIST a round (about 6,500 samples),
  * as the PyTorch loop of BASELINES section 2. Prints one JSON line a model: median and
- * best over rounds. usage: bench_train [--rounds N] [--threads N] [MODEL...] */
+ * best over rounds. usage: bench_train [--rounds N] [--threads N] [--unit NAME]
+ * [--precision P] [MODEL...]; --unit both: fp32 and fast in turn, and the ratio. */
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@
 #include "accel/accel.h"
 #include "accel/kernels/cpu.h"
 #include "accel/nn/train.h"
+#include "accel/units/fast.h"
 #include "common/dataset.h"
 #include "common/mem.h"
 
@@ -23,6 +25,8 @@
 struct job {
     const struct sl_dataset *set;
     const struct sl_model *model;
+    const struct sl_matmul_unit *unit;
+    const struct sl_fast_options *fast;
     uint32_t cpu_off;
     int rounds;
     bool failed;
@@ -72,7 +76,10 @@ static void *work(void *arg)
     size_t n = sl_model_layout(j->model)->n_values;
     float *start = sl_calloc(n, sizeof(*start)), *end = sl_calloc(n, sizeof(*end));
     j->failed = true;
-    struct sl_trainer_options o = {.max_batch = 32, .cpu_off = j->cpu_off};
+    struct sl_trainer_options o = {.max_batch = 32,
+                                   .unit = j->unit,
+                                   .unit_options = {.fast = j->fast},
+                                   .cpu_off = j->cpu_off};
     if (start == NULL || end == NULL || sl_trainer_new(j->model, &o, &t, &err) != SL_OK)
         goto out;
     sl_model_init_splitmix(j->model, 1, 1.0, start);
@@ -100,47 +107,102 @@ static int up(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static bool bench_model(const char *name, const struct sl_dataset *set, int rounds,
-                        int n_threads, uint32_t cpu_off)
+/* What the command line chose. */
+struct choice {
+    int rounds, threads;
+    uint32_t cpu_off;
+    const char *unit; /* "both": fp32, fast */
+    struct sl_fast_options fast;
+};
+
+static bool run_jobs(const char *name, const struct choice *o, struct job *jobs)
+{
+    pthread_t threads[2];
+    for (int i = 0; i < o->threads; i++)
+        pthread_create(&threads[i], NULL, work, &jobs[i]);
+    for (int i = 0; i < o->threads; i++)
+        pthread_join(threads[i], NULL);
+    for (int i = 0; i < o->threads; i++) {
+        if (jobs[i].failed)
+            return false;
+        qsort(jobs[i].rate, (size_t)o->rounds, sizeof(double), up);
+        qsort(jobs[i].wall, (size_t)o->rounds, sizeof(double), up);
+        printf(
+            "{\"bench\":\"train\",\"model\":\"%s\",\"unit\":\"%s\",\"blas\":\"%s\","
+            "\"thread\":%d,\"threads\":%d,"
+            "\"samples_cpu_s_med\":%.0f,\"samples_cpu_s_max\":%.0f,\"round_s_med\":%.4f,"
+            "\"trainer_mb\":%.1f,\"loss_last\":%.4f}\n",
+            name, jobs[i].unit->name, sl_accel_blas_name(), i, o->threads,
+            jobs[i].rate[o->rounds / 2], jobs[i].rate[o->rounds - 1],
+            jobs[i].wall[o->rounds / 2], (double)jobs[i].bytes / 1e6,
+            jobs[i].last.loss_sum / (double)jobs[i].last.samples_seen);
+    }
+    return true;
+}
+
+/* Median rate with this unit, or 0. */
+static double bench_unit(const char *name, const char *unit, const struct sl_dataset *set,
+                         const struct sl_model *model, const struct choice *o)
+{
+    struct job jobs[2] = {0};
+    for (int i = 0; i < o->threads; i++)
+        jobs[i] = (struct job){.set = set,
+                               .model = model,
+                               .unit = sl_matmul_unit_find(unit),
+                               .fast = &o->fast,
+                               .cpu_off = o->cpu_off,
+                               .rounds = o->rounds};
+    if (jobs[0].unit == NULL || !run_jobs(name, o, jobs)) {
+        fprintf(stderr, "bench_train: unit %s failed or is not known\n", unit);
+        return 0.0;
+    }
+    return jobs[0].rate[o->rounds / 2];
+}
+
+static bool bench_model(const char *name, const struct sl_dataset *set,
+                        const struct choice *o)
 {
     struct sl_model_spec spec = {0};
     struct sl_model *model = NULL;
     struct sl_err err = {0};
-    struct job jobs[2] = {0};
-    pthread_t threads[2];
     struct sl_shape in = {3, {set->channels, set->height, set->width}};
     bool ok = sl_model_spec_named(name, set->n_classes, &spec, &err) == SL_OK &&
               sl_model_new(&spec, &in, set->n_classes, SL_LOSS_SOFTMAX_CE, &model,
                            &err) == SL_OK;
-    if (!ok)
+    if (!ok) {
         fprintf(stderr, "bench_train: %s\n", err.msg);
-    for (int i = 0; ok && i < n_threads; i++) {
-        jobs[i] = (struct job){
-            .set = set, .model = model, .cpu_off = cpu_off, .rounds = rounds};
-        pthread_create(&threads[i], NULL, work, &jobs[i]);
-    }
-    for (int i = 0; ok && i < n_threads; i++)
-        pthread_join(threads[i], NULL);
-    for (int i = 0; ok && i < n_threads; i++) {
-        if (jobs[i].failed) {
-            ok = false;
-            break;
-        }
-        qsort(jobs[i].rate, (size_t)rounds, sizeof(double), up);
-        qsort(jobs[i].wall, (size_t)rounds, sizeof(double), up);
-        printf(
-            "{\"bench\":\"train\",\"model\":\"%s\",\"blas\":\"%s\",\"thread\":%d,"
-            "\"threads\":%d,"
-            "\"samples_cpu_s_med\":%.0f,\"samples_cpu_s_max\":%.0f,\"round_s_med\":%.4f,"
-            "\"trainer_mb\":%.1f,\"loss_last\":%.4f}\n",
-            name, sl_accel_blas_name(), i, n_threads, jobs[i].rate[rounds / 2],
-            jobs[i].rate[rounds - 1], jobs[i].wall[rounds / 2],
-            (double)jobs[i].bytes / 1e6,
-            jobs[i].last.loss_sum / (double)jobs[i].last.samples_seen);
+    } else if (strcmp(o->unit, "both") == 0) {
+        double fp32 = bench_unit(name, "fp32", set, model, o);
+        double fast = bench_unit(name, "fast", set, model, o);
+        ok = fp32 > 0.0 && fast > 0.0;
+        printf("{\"bench\":\"train\",\"model\":\"%s\",\"fast_to_fp32\":%.2f}\n", name,
+               ok ? fast / fp32 : 0.0);
+    } else {
+        ok = bench_unit(name, o->unit, set, model, o) > 0.0;
     }
     sl_model_free(model);
     sl_model_spec_deinit(&spec);
     return ok;
+}
+
+static bool parse(int argc, char **argv, int *first, struct choice *ret)
+{
+    struct sl_err err;
+    for (; *first + 1 < argc && argv[*first][0] == '-'; *first += 2) {
+        const char *name = argv[*first], *value = argv[*first + 1];
+        if (strcmp(name, "--rounds") == 0)
+            ret->rounds = atoi(value);
+        else if (strcmp(name, "--threads") == 0)
+            ret->threads = atoi(value);
+        else if (strcmp(name, "--unit") == 0)
+            ret->unit = value;
+        else if (strcmp(name, "--precision") != 0 ||
+                 sl_fast_precision_parse(value, &ret->fast, &err) != SL_OK)
+            return false;
+    }
+    return ret->rounds >= 1 && ret->rounds <= ROUNDS_MAX && ret->threads >= 1 &&
+           ret->threads <= 2 &&
+           sl_cpu_off_parse(getenv("STARLING_CPU_MASK"), &ret->cpu_off);
 }
 
 int main(int argc, char **argv)
@@ -149,17 +211,15 @@ int main(int argc, char **argv)
     struct sl_dataset_source src = {.kind = "fashion-mnist", .path = "", .limit = 60000};
     struct sl_dataset set = {0};
     struct sl_err err;
-    uint32_t cpu_off = 0;
-    int rounds = 5, threads = 1, first = 1, failed = 0;
-    for (; first + 1 < argc && argv[first][0] == '-'; first += 2) {
-        int *to = strcmp(argv[first], "--rounds") == 0 ? &rounds : &threads;
-        *to = atoi(argv[first + 1]);
-    }
-    if (rounds < 1 || rounds > ROUNDS_MAX || threads < 1 || threads > 2 ||
-        !sl_cpu_off_parse(getenv("STARLING_CPU_MASK"), &cpu_off)) {
-        fprintf(stderr,
-                "usage: bench_train [--rounds 1..%d] [--threads 1..2] [MODEL...]\n",
-                ROUNDS_MAX);
+    struct choice o = {
+        .rounds = 5, .threads = 1, .unit = "fp32", .fast = sl_fast_defaults()};
+    int first = 1, failed = 0;
+    if (!parse(argc, argv, &first, &o)) {
+        fprintf(
+            stderr,
+            "usage: bench_train [--rounds 1..%d] [--threads 1..2] [--unit fp32|fast|both]"
+            " [--precision adaptive|low|high] [MODEL...]\n",
+            ROUNDS_MAX);
         return 2;
     }
     sl_mem_tune_malloc();
@@ -170,9 +230,9 @@ int main(int argc, char **argv)
     }
     if (first == argc)
         for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
-            failed |= !bench_model(all[i], &set, rounds, threads, cpu_off);
+            failed |= !bench_model(all[i], &set, &o);
     for (int i = first; i < argc; i++)
-        failed |= !bench_model(argv[i], &set, rounds, threads, cpu_off);
+        failed |= !bench_model(argv[i], &set, &o);
     sl_dataset_deinit(&set);
     return failed;
 }
