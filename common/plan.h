@@ -36,10 +36,17 @@ enum sl_order { SL_ORDER_PHILOX, SL_ORDER_BENCH };
 enum sl_optimizer { SL_OPT_SGD, SL_OPT_ADAM };
 enum sl_schedule_kind { SL_SCHEDULE_CONSTANT, SL_SCHEDULE_STEP, SL_SCHEDULE_COSINE };
 enum sl_weighting { SL_WEIGHT_SAMPLES, SL_WEIGHT_UNIFORM };
-enum sl_encoding { SL_ENC_FP32 };
+enum sl_encoding { SL_ENC_FP32, SL_ENC_BF16, SL_ENC_BFP, SL_ENC_TERNARY };
 enum sl_eval_where { SL_EVAL_COORDINATOR, SL_EVAL_CLIENTS, SL_EVAL_BOTH };
 enum sl_head { SL_HEAD_DENSE };
 enum sl_matmul_kind { SL_MATMUL_FP32 };
+
+/* How updates travel (accel/codec/codec.h). */
+struct sl_codec_options {
+    enum sl_encoding encoding;
+    uint32_t m;          /* bfp: bits of a magnitude, 2 to 4 */
+    bool error_feedback; /* ternary: what was lost is added to the next update */
+};
 
 struct sl_plan_partition {
     enum sl_partition_kind kind;
@@ -116,7 +123,8 @@ struct sl_plan {
     struct {
         enum sl_matmul_kind matmul;
     } accelerator;
-    enum sl_encoding uplink, downlink;
+    struct sl_codec_options uplink;
+    enum sl_encoding downlink; /* fp32 */
     struct {
         enum sl_eval_where where;
         double holdout; /* share of a client's samples held out, [0, 0.9] */

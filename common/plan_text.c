@@ -51,7 +51,8 @@ static const char *const policies[] = {"random", "all", "file", NULL};
 static const char *const weightings[] = {"samples", "uniform", NULL};
 static const char *const matmuls[] = {"fp32", NULL};
 static const char *const softmaxes[] = {"exact", NULL};
-static const char *const encodings[] = {"fp32", NULL};
+static const char *const uplinks[] = {"fp32", "bf16", "bfp", "ternary", NULL};
+static const char *const downlinks[] = {"fp32", NULL};
 static const char *const places[] = {"coordinator", "clients", "both", NULL};
 static const char *const laws[] = {"constant", "lognormal", "trace", NULL};
 static const char *const only_none[] = {"none", NULL};
@@ -160,8 +161,11 @@ static const struct sl_row rows[] = {
     ENUM("accelerator.matmul", accelerator.matmul, matmuls),
     FIXED("accelerator.softmax", softmaxes),
     FIXED("accelerator.memory", only_none),
-    ENUM("uplink.encoding", uplink, encodings),
-    ENUM("downlink.encoding", downlink, encodings),
+    ENUM("uplink.encoding", uplink.encoding, uplinks),
+    COUNT_OF("uplink.m", uplink.m, 2, 4, "uplink.encoding", 1 << SL_ENC_BFP),
+    {.path = "uplink.error_feedback", .type = SL_FIELD_BOOL, PLACE(uplink.error_feedback),
+     .selector = "uplink.encoding", .selected = 1 << SL_ENC_TERNARY},
+    ENUM("downlink.encoding", downlink, downlinks),
     ENUM("evaluation.where", evaluation.where, places),
     REAL("evaluation.holdout", evaluation.holdout, 0, 0.9, 0),
     FIXED("calibration.at_end", only_false),

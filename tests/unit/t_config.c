@@ -60,7 +60,7 @@ static void every_key_of_a_server_config_is_read(void **state)
     struct sl_err err = {0};
     const char *text = "listen: tcp://[::1]:0\nstate_dir: /s\nidentity: k\nadmin_socket: a\n"
                        "log: debug\n"
-                       "limits: {max_clients: 7, handshakes_per_s: 0, requests_per_client: 3}\n"
+                       "limits: {max_clients: 7, handshakes_per_s: 0, requests_per_client: 5}\n"
                        "state: {sync: every-update}\ndata: {dataset: csv, path: d}\n";
     assert_int_equal(server(text, "/etc/x", NULL, &c, &err), SL_OK);
     assert_string_equal(c.state_dir, "/s");
@@ -69,7 +69,7 @@ static void every_key_of_a_server_config_is_read(void **state)
     assert_int_equal(c.log, SL_LOG_DEBUG);
     assert_int_equal(c.max_clients, 7);
     assert_int_equal(c.handshakes_per_s, 0);
-    assert_int_equal(c.requests_per_client, 3);
+    assert_int_equal(c.requests_per_client, 5);
     assert_true(c.sync_every_update);
     assert_string_equal(c.dataset, "csv");
     assert_string_equal(c.data_path, "/etc/x/d");
@@ -172,7 +172,7 @@ static void bad_server_configs_are_refused(void **state)
          "s:3: limits.handshakes_per_s: 10/s: wrong unit (a number of handshakes a second is "
          "wanted, without a unit)"},
         {SERVER "limits: {requests_per_client: 0}\n",
-         "s:3: limits.requests_per_client: 0 is out of range (1 to 65536)"},
+         "s:3: limits.requests_per_client: 0 is out of range (4 to 65536)"},
         {SERVER "state: {sync: never}\n",
          "s:3: state.sync: never is not available (commit, every-update)"},
         {SERVER "log: loud\n", "s:3: log: loud is not available (error, warn, info, debug)"},
@@ -212,7 +212,7 @@ static void bad_client_configs_are_refused(void **state)
          "c:4: hardware.matmul: fast is not available (fp32)"},
         {CLIENT "hardware: {gpu: 1}\n", "c:4: hardware.gpu: unknown key (allowed here: matmul)"},
         {CLIENT "data: {dataset: mnist}\n",
-         "c:4: data.dataset: mnist is not available (fashion-mnist, idx, cifar10, csv, "
+         "c:4: data.dataset: mnist is not available (fashion-mnist, idx, cifar10, csv, npz, "
          "synthetic)"},
         {CLIENT "data: {limit: -1}\n",
          "c:4: data.limit: -1 is out of range (0 to 1000000000000)"},
