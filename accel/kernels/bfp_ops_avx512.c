@@ -114,10 +114,15 @@ static inline struct rounding rounding_of(const struct sl_bfp_source *s, uint64_
     return r;
 }
 
+/* Truncation of a tensor without values beyond the limit needs neither clamp nor sign. */
+#define TRUNCATE_PLAIN SL_BFP_GIVEN
+
 /* Signed mantissas of v; `ahead` is added to the counters. */
 static inline __attribute__((always_inline)) __m512i
 convert(__m512i v, __m512 factor, const struct rounding *r, uint64_t ahead)
 {
+    if (r->round == TRUNCATE_PLAIN)
+        return _mm512_cvttps_epi32(_mm512_mul_ps(_mm512_castsi512_ps(v), factor));
     const __m512i abs = _mm512_set1_epi32(ABS_BITS);
     __m512i a =
         _mm512_min_epu32(_mm512_and_si512(v, abs), _mm512_set1_epi32((int)LARGEST_BITS));
@@ -137,23 +142,51 @@ convert(__m512i v, __m512 factor, const struct rounding *r, uint64_t ahead)
 
 static inline int extra_bits_of(enum sl_bfp_round round)
 {
-    return round == SL_BFP_TRUNCATE ? 0 : 8;
+    return round == SL_BFP_TRUNCATE || round == TRUNCATE_PLAIN ? 0 : 8;
+}
+
+/* Bytes of four registers, by 128-bit lane: lane L has values 4 L..4 L + 3 of a, of b, of
+ * c, of d. */
+static inline __m512i to_bytes(__m512i a, __m512i b, __m512i c, __m512i d)
+{
+    return _mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
 }
 
 /* --- blocks
  * ---------------------------------------------------------------------------------- */
 
-/* Unsigned bytes [quad][line][k] of a block, and its scales. */
+/* Signed bytes [quad][line][k] of a block, and its scales. */
 struct quads {
     __m512i q[SL_BFP_QUADS];
     __m512 scale;
 };
+
+/* |x|, limited. */
+static inline __m512i magnitude(__m512i v)
+{
+    return _mm512_min_epu32(_mm512_and_si512(v, _mm512_set1_epi32(ABS_BITS)),
+                            _mm512_set1_epi32((int)LARGEST_BITS));
+}
+
+static inline void sums_across(const __m512i v[LANES], const struct lanes_of_groups *g,
+                               struct sums *sums)
+{
+    __m512i fine = _mm512_setzero_si512(), coarse = fine;
+    for (size_t j = 0; j < LANES; j++)
+        sum_four_bits(magnitude(v[j]), g->factor4, &fine, &coarse);
+    add_wide(sums->difference,
+             _mm512_sllv_epi32(_mm512_sub_epi32(fine, coarse), g->shift));
+    add_wide(sums->coarse, _mm512_sllv_epi32(coarse, g->shift));
+}
 
 /* Lines side by side: x[k][line]. */
 static inline __attribute__((always_inline)) struct quads
 block_across16(const struct sl_bfp_source *s, enum sl_bfp_round round, size_t line,
                __mmask16 mask, size_t k, size_t ks, struct sums *sums)
 {
+    /* values of each line from [k][line], by 128-bit lane */
+    const __m512i order = _mm512_broadcast_i32x4(
+        _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
     const float *x = s->x + line + k * s->k_step;
     struct rounding r =
         rounding_of(s, s->first + line * s->number_step + k, s->number_step);
@@ -166,24 +199,13 @@ block_across16(const struct sl_bfp_source *s, enum sl_bfp_round round, size_t li
         max = _mm512_max_epu32(max, _mm512_and_si512(v[j], _mm512_set1_epi32(ABS_BITS)));
     }
     struct lanes_of_groups g = groups_from(s, max, extra_bits_of(round));
-    if (s->sums != NULL) {
-        __m512i fine = _mm512_setzero_si512(), coarse = fine;
-        for (size_t j = 0; j < LANES; j++)
-            sum_four_bits(
-                _mm512_min_epu32(_mm512_and_si512(v[j], _mm512_set1_epi32(ABS_BITS)),
-                                 _mm512_set1_epi32((int)LARGEST_BITS)),
-                g.factor4, &fine, &coarse);
-        add_wide(sums->difference,
-                 _mm512_sllv_epi32(_mm512_sub_epi32(fine, coarse), g.shift));
-        add_wide(sums->coarse, _mm512_sllv_epi32(coarse, g.shift));
-    }
+    if (s->sums != NULL)
+        sums_across(v, &g, sums);
     for (size_t q = 0; q < SL_BFP_QUADS; q++) {
-        __m512i bytes = _mm512_set1_epi32(0x10101010);
-        for (size_t j = 0; j < 4; j++) {
-            __m512i m = convert(v[q * 4 + j], g.factor, &r, q * 4 + j);
-            bytes = _mm512_add_epi32(bytes, _mm512_slli_epi32(m, (unsigned)(8 * j)));
-        }
-        ret.q[q] = bytes;
+        __m512i m[4];
+        for (size_t j = 0; j < 4; j++)
+            m[j] = convert(v[q * 4 + j], g.factor, &r, q * 4 + j);
+        ret.q[q] = _mm512_shuffle_epi8(to_bytes(m[0], m[1], m[2], m[3]), order);
     }
     ret.scale = g.scale;
     return ret;
@@ -212,39 +234,44 @@ static inline __m512i largest_of_each(const __m512i v[LANES])
                             _mm512_shuffle_i32x4(t[0], t[2], 0xdd));
 }
 
-/* Lines contiguous in themselves: signed bytes [line][k] of a block and its scales. */
-static inline __attribute__((always_inline)) void
-block_along16(const struct sl_bfp_source *s, enum sl_bfp_round round, size_t line,
-              size_t lines, size_t k, __mmask16 mask, struct sums *sums,
-              __m128i ret[LANES], __m512 *ret_scale)
+static inline void sums_along(const __m512i v[LANES], const struct lanes_of_groups *g,
+                              struct sums *sums)
 {
-    const float *x = s->x + line * s->line_step + k;
-    __m512i v[LANES];
-    float factor[LANES], factor4[LANES];
-    for (size_t i = 0; i < LANES; i++)
-        v[i] = _mm512_maskz_loadu_epi32(i < lines ? mask : 0, x + i * s->line_step);
-    struct lanes_of_groups g = groups_from(s, largest_of_each(v), extra_bits_of(round));
-    _mm512_storeu_ps(factor, g.factor);
-    struct rounding r = rounding_of(s, s->first + line * s->number_step + k, 1);
-    r.round = round;
-    if (s->sums != NULL) {
-        _mm512_storeu_ps(factor4, g.factor4);
-        for (size_t i = 0; i < lines; i++) {
-            __m512i fine = _mm512_setzero_si512(), coarse = fine;
-            sum_four_bits(
-                _mm512_min_epu32(_mm512_and_si512(v[i], _mm512_set1_epi32(ABS_BITS)),
-                                 _mm512_set1_epi32((int)LARGEST_BITS)),
-                _mm512_set1_ps(factor4[i]), &fine, &coarse);
-            __m512i shift = _mm512_permutexvar_epi32(_mm512_set1_epi32((int)i), g.shift);
-            add_wide(sums->difference,
-                     _mm512_sllv_epi32(_mm512_sub_epi32(fine, coarse), shift));
-            add_wide(sums->coarse, _mm512_sllv_epi32(coarse, shift));
-        }
+    float factor4[LANES];
+    _mm512_storeu_ps(factor4, g->factor4);
+    for (size_t i = 0; i < LANES; i++) {
+        __m512i fine = _mm512_setzero_si512(), coarse = fine;
+        sum_four_bits(magnitude(v[i]), _mm512_set1_ps(factor4[i]), &fine, &coarse);
+        __m512i shift = _mm512_permutexvar_epi32(_mm512_set1_epi32((int)i), g->shift);
+        add_wide(sums->difference,
+                 _mm512_sllv_epi32(_mm512_sub_epi32(fine, coarse), shift));
+        add_wide(sums->coarse, _mm512_sllv_epi32(coarse, shift));
     }
-    for (size_t i = 0; i < LANES; i++)
-        ret[i] = _mm512_cvtepi32_epi8(
-            convert(v[i], _mm512_set1_ps(factor[i]), &r, i * s->number_step));
-    *ret_scale = g.scale;
+}
+
+/* 16 groups whose values are contiguous: register i of v is group i, its first value has
+ * number first + number[i]. ret[i]: bytes of groups 4 i to 4 i + 3 as to_bytes orders
+ * them. */
+static inline __attribute__((always_inline)) __m512
+block_along16(const struct sl_bfp_source *s, enum sl_bfp_round round,
+              const __m512i v[LANES], uint64_t first, const uint64_t number[LANES],
+              struct sums *sums, __m512i ret[4])
+{
+    float factor[LANES];
+    struct lanes_of_groups g = groups_from(s, largest_of_each(v), extra_bits_of(round));
+    struct rounding r = rounding_of(s, first, 1);
+    r.round = round;
+    _mm512_storeu_ps(factor, g.factor);
+    if (s->sums != NULL)
+        sums_along(v, &g, sums);
+    for (size_t i = 0; i < 4; i++) {
+        __m512i m[4];
+        for (size_t j = 0; j < 4; j++)
+            m[j] = convert(v[4 * i + j], _mm512_set1_ps(factor[4 * i + j]), &r,
+                           number[4 * i + j]);
+        ret[i] = to_bytes(m[0], m[1], m[2], m[3]);
+    }
+    return g.scale;
 }
 
 /* 16 rows of four quads to four quads of 16 rows. */
@@ -302,68 +329,173 @@ static inline __mmask16 below(size_t n)
 }
 
 static inline __attribute__((always_inline)) void
-rows_of(const struct sl_bfp_source *s, enum sl_bfp_round round,
-        const struct sl_bfp_rows *to, size_t line, size_t k, struct sums *sums)
+rows_across(const struct sl_bfp_source *s, enum sl_bfp_round round,
+            const struct sl_bfp_rows *to, struct sums *sums)
 {
-    size_t lines = s->lines - line, ks = s->k - k, at = line * to->step + k / LANES;
-    float scale[LANES];
-    lines = lines < LANES ? lines : LANES;
-    if (s->line_step == 1) {
-        struct quads b = block_across16(s, round, line, below(lines), k, ks, sums);
-        __m512i r[4];
-        quads_to_rows(b.q, r);
-        _mm512_storeu_ps(scale, b.scale);
-        __m128i row[LANES];
-        for (int i = 0; i < 4; i++) {
-            row[i] = _mm512_castsi512_si128(r[i]);
-            row[i + 4] = _mm512_extracti32x4_epi32(r[i], 1);
-            row[i + 8] = _mm512_extracti32x4_epi32(r[i], 2);
-            row[i + 12] = _mm512_extracti32x4_epi32(r[i], 3);
+    const __m512i offset = _mm512_set1_epi8(16);
+    for (size_t line = 0; line < s->lines; line += LANES)
+        for (size_t k = 0; k < s->k; k += LANES) {
+            size_t lines = s->lines - line < LANES ? s->lines - line : LANES;
+            size_t at = line * to->step + k / LANES;
+            float scale[LANES];
+            __m512i r[4];
+            struct quads b =
+                block_across16(s, round, line, below(lines), k, s->k - k, sums);
+            if (to->mantissa == NULL)
+                continue;
+            quads_to_rows(b.q, r);
+            _mm512_storeu_ps(scale, b.scale);
+            uint8_t row[LANES][LANES];
+            for (int i = 0; i < 4; i++) {
+                r[i] = _mm512_add_epi8(r[i], offset);
+                for (int l = 0; l < 4; l++)
+                    memcpy(row[4 * l + i], (uint8_t *)&r[i] + 16 * l, LANES);
+            }
+            for (size_t i = 0; i < lines; i++) {
+                memcpy(to->mantissa + (at + i * to->step) * LANES, row[i], LANES);
+                to->scale[at + i * to->step] = scale[i];
+            }
         }
-        for (size_t i = 0; i < lines && to->mantissa != NULL; i++) {
-            _mm_storeu_si128(
-                (__m128i *)(void *)(to->mantissa + (at + i * to->step) * LANES), row[i]);
-            to->scale[at + i * to->step] = scale[i];
-        }
+}
+
+/* Signed bytes of 16 groups in order, as rows' bytes. */
+static inline void rows_in_order(__m512i r[4])
+{
+    const __m512i order =
+        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    for (int i = 0; i < 4; i++)
+        r[i] =
+            _mm512_add_epi8(_mm512_permutexvar_epi32(order, r[i]), _mm512_set1_epi8(16));
+}
+
+/* 16 full groups of a line, from group `group` on. */
+static inline __attribute__((always_inline)) void
+rows_of_line(const struct sl_bfp_source *s, enum sl_bfp_round round,
+             const struct sl_bfp_rows *to, size_t line, size_t group, struct sums *sums)
+{
+    static const uint64_t number[LANES] = {0,   16,  32,  48,  64,  80,  96,  112,
+                                           128, 144, 160, 176, 192, 208, 224, 240};
+    const float *x = s->x + line * s->line_step + group * LANES;
+    size_t at = line * to->step + group;
+    __m512i v[LANES], r[4];
+    for (size_t i = 0; i < LANES; i++)
+        v[i] = _mm512_loadu_si512(x + i * LANES);
+    __m512 scale = block_along16(
+        s, round, v, s->first + line * s->number_step + group * LANES, number, sums, r);
+    if (to->mantissa == NULL)
         return;
-    }
-    __m128i row[LANES];
-    __m512 scales;
-    block_along16(s, round, line, lines, k, below(ks), sums, row, &scales);
-    _mm512_storeu_ps(scale, scales);
-    for (size_t i = 0; i < lines && to->mantissa != NULL; i++) {
-        _mm_storeu_si128((__m128i *)(void *)(to->mantissa + (at + i * to->step) * LANES),
-                         _mm_add_epi8(row[i], _mm_set1_epi8(16)));
-        to->scale[at + i * to->step] = scale[i];
+    rows_in_order(r);
+    for (size_t i = 0; i < 4; i++)
+        _mm512_storeu_si512(to->mantissa + (at + 4 * i) * LANES, r[i]);
+    _mm512_storeu_ps(to->scale + at, scale);
+}
+
+/* Groups from `first` on of all lines, 16 at a time across the lines. */
+static inline __attribute__((always_inline)) void
+rows_of_ends(const struct sl_bfp_source *s, enum sl_bfp_round round,
+             const struct sl_bfp_rows *to, size_t first, struct sums *sums)
+{
+    size_t groups = (s->k + LANES - 1) / LANES, line = 0, group = first;
+    while (line < s->lines) {
+        __m512i v[LANES], r[4];
+        uint64_t number[LANES] = {0};
+        size_t at[LANES], n = 0;
+        float scale[LANES];
+        for (; n < LANES && line < s->lines; n++) {
+            size_t k = group * LANES;
+            v[n] =
+                _mm512_maskz_loadu_epi32(below(s->k - k), s->x + line * s->line_step + k);
+            number[n] = line * s->number_step + k;
+            at[n] = line * to->step + group;
+            if (++group == groups) {
+                group = first;
+                line++;
+            }
+        }
+        for (size_t i = n; i < LANES; i++)
+            v[i] = _mm512_setzero_si512();
+        __m512 scales = block_along16(s, round, v, s->first, number, sums, r);
+        if (to->mantissa == NULL)
+            continue;
+        rows_in_order(r);
+        _mm512_storeu_ps(scale, scales);
+        for (size_t i = 0; i < n; i++) {
+            memcpy(to->mantissa + at[i] * LANES, (uint8_t *)r + i * LANES, LANES);
+            to->scale[at[i]] = scale[i];
+        }
     }
 }
 
 static inline __attribute__((always_inline)) void
-columns_of(const struct sl_bfp_source *s, enum sl_bfp_round round,
-           const struct sl_bfp_columns *to, size_t line, size_t k, struct sums *sums)
+rows_along(const struct sl_bfp_source *s, enum sl_bfp_round round,
+           const struct sl_bfp_rows *to, struct sums *sums)
 {
-    size_t lines = s->lines - line, ks = s->k - k;
-    size_t at = line / LANES * to->groups + to->first + k / LANES;
-    __m512i q[SL_BFP_QUADS];
-    __m512 scale;
-    lines = lines < LANES ? lines : LANES;
-    if (s->line_step == 1) {
-        struct quads b = block_across16(s, round, line, below(lines), k, ks, sums);
-        for (int i = 0; i < SL_BFP_QUADS; i++)
-            q[i] = _mm512_sub_epi8(b.q[i], _mm512_set1_epi8(16));
-        scale = b.scale;
-    } else {
-        __m128i row[LANES];
-        block_along16(s, round, line, lines, k, below(ks), sums, row, &scale);
-        rows_to_quads(row, q);
-    }
-    store_quads(q, scale, to, at);
+    size_t inner = s->k / (LANES * LANES) * LANES; /* groups in blocks of 16 */
+    for (size_t line = 0; line < s->lines; line++)
+        for (size_t group = 0; group < inner; group += LANES)
+            rows_of_line(s, round, to, line, group, sums);
+    if (inner * LANES < s->k)
+        rows_of_ends(s, round, to, inner, sums);
 }
 
-#define FOR_BLOCKS(call)                                                                 \
-    for (size_t line = 0; line < s->lines; line += LANES)                                \
-        for (size_t k = 0; k < s->k; k += LANES)                                         \
-            call;
+static inline __attribute__((always_inline)) void rows_by(const struct sl_bfp_source *s,
+                                                          enum sl_bfp_round round,
+                                                          const struct sl_bfp_rows *to,
+                                                          struct sums *sums)
+{
+    if (s->line_step == 1)
+        rows_across(s, round, to, sums);
+    else
+        rows_along(s, round, to, sums);
+}
+
+/* Four registers of four rows, as to_bytes orders them, to quads of 16 rows. */
+static inline void bytes_to_quads(const __m512i r[4], __m512i ret[SL_BFP_QUADS])
+{
+    __m512i a = _mm512_shuffle_i32x4(r[0], r[1], 0x44);
+    __m512i b = _mm512_shuffle_i32x4(r[0], r[1], 0xee);
+    __m512i c = _mm512_shuffle_i32x4(r[2], r[3], 0x44);
+    __m512i d = _mm512_shuffle_i32x4(r[2], r[3], 0xee);
+    ret[0] = _mm512_shuffle_i32x4(a, c, 0x88);
+    ret[1] = _mm512_shuffle_i32x4(a, c, 0xdd);
+    ret[2] = _mm512_shuffle_i32x4(b, d, 0x88);
+    ret[3] = _mm512_shuffle_i32x4(b, d, 0xdd);
+}
+
+static inline __attribute__((always_inline)) struct quads
+quads_along(const struct sl_bfp_source *s, enum sl_bfp_round round, size_t line, size_t k,
+            struct sums *sums)
+{
+    const float *x = s->x + line * s->line_step + k;
+    struct quads ret;
+    __m512i v[LANES], r[4];
+    uint64_t number[LANES];
+    for (size_t i = 0; i < LANES; i++) {
+        bool real = line + i < s->lines;
+        v[i] = _mm512_maskz_loadu_epi32(real ? below(s->k - k) : 0,
+                                        real ? x + i * s->line_step : x);
+        number[i] = i * s->number_step;
+    }
+    ret.scale =
+        block_along16(s, round, v, s->first + line * s->number_step + k, number, sums, r);
+    bytes_to_quads(r, ret.q);
+    return ret;
+}
+
+static inline __attribute__((always_inline)) void
+columns_by(const struct sl_bfp_source *s, enum sl_bfp_round round,
+           const struct sl_bfp_columns *to, struct sums *sums)
+{
+    for (size_t line = 0; line < s->lines; line += LANES)
+        for (size_t k = 0; k < s->k; k += LANES) {
+            struct quads b = s->line_step == 1
+                                 ? block_across16(s, round, line, below(s->lines - line),
+                                                  k, s->k - k, sums)
+                                 : quads_along(s, round, line, k, sums);
+            store_quads(b.q, b.scale, to,
+                        line / LANES * to->groups + to->first + k / LANES);
+        }
+}
 
 static struct sums sums_start(void)
 {
@@ -371,22 +503,34 @@ static struct sums sums_start(void)
     return (struct sums){{zero, zero}, {zero, zero}};
 }
 
+/* Values beyond the limit lie only in tensors of the largest exponent. */
+static enum sl_bfp_round way_of(const struct sl_bfp_source *s)
+{
+    if (s->round == SL_BFP_TRUNCATE && s->exponent_t < SL_BFP_EXPONENT_MAX)
+        return TRUNCATE_PLAIN;
+    return s->round;
+}
+
 static void pack_rows_avx512(const struct sl_bfp_source *s, const struct sl_bfp_rows *to)
 {
     struct sums sums = sums_start();
-    switch (s->round) {
-    case SL_BFP_TRUNCATE:
-        FOR_BLOCKS(rows_of(s, SL_BFP_TRUNCATE, to, line, k, &sums))
-        break;
-    case SL_BFP_CTR:
-        FOR_BLOCKS(rows_of(s, SL_BFP_CTR, to, line, k, &sums))
-        break;
-    case SL_BFP_NEAREST:
-        FOR_BLOCKS(rows_of(s, SL_BFP_NEAREST, to, line, k, &sums))
-        break;
-    default:
+    if (s->round == SL_BFP_GIVEN) {
         pack_rows(s, to);
         return;
+    }
+    switch (way_of(s)) {
+    case TRUNCATE_PLAIN:
+        rows_by(s, TRUNCATE_PLAIN, to, &sums);
+        break;
+    case SL_BFP_CTR:
+        rows_by(s, SL_BFP_CTR, to, &sums);
+        break;
+    case SL_BFP_NEAREST:
+        rows_by(s, SL_BFP_NEAREST, to, &sums);
+        break;
+    default:
+        rows_by(s, SL_BFP_TRUNCATE, to, &sums);
+        break;
     }
     sums_finish(s, &sums);
 }
@@ -395,19 +539,23 @@ static void pack_columns_avx512(const struct sl_bfp_source *s,
                                 const struct sl_bfp_columns *to)
 {
     struct sums sums = sums_start();
-    switch (s->round) {
-    case SL_BFP_TRUNCATE:
-        FOR_BLOCKS(columns_of(s, SL_BFP_TRUNCATE, to, line, k, &sums))
-        break;
-    case SL_BFP_CTR:
-        FOR_BLOCKS(columns_of(s, SL_BFP_CTR, to, line, k, &sums))
-        break;
-    case SL_BFP_NEAREST:
-        FOR_BLOCKS(columns_of(s, SL_BFP_NEAREST, to, line, k, &sums))
-        break;
-    default:
+    if (s->round == SL_BFP_GIVEN) {
         pack_columns(s, to);
         return;
+    }
+    switch (way_of(s)) {
+    case TRUNCATE_PLAIN:
+        columns_by(s, TRUNCATE_PLAIN, to, &sums);
+        break;
+    case SL_BFP_CTR:
+        columns_by(s, SL_BFP_CTR, to, &sums);
+        break;
+    case SL_BFP_NEAREST:
+        columns_by(s, SL_BFP_NEAREST, to, &sums);
+        break;
+    default:
+        columns_by(s, SL_BFP_TRUNCATE, to, &sums);
+        break;
     }
     sums_finish(s, &sums);
 }
