@@ -2,7 +2,8 @@
 #include "accel/check/vector.h"
 #include "accel/tool/commands.h"
 
-enum sl_code sl_tool_check(const struct sl_tool_options *o, struct sl_err *err)
+enum sl_code sl_tool_check(const struct sl_tool_options *o, uint32_t cpu,
+                           struct sl_err *err)
 {
     static const enum sl_tool_option allowed[] = {SL_OPT_ONLY};
     struct sl_cases c = {.only = o->only, .n_only = o->n_only, .out = stdout};
