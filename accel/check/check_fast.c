@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* check_fast.c - golden vectors of FAST's block floating point: noise keys, conversion,
  * group dot products, products of matrices, the three products of a layer and of a
- * convolution, and the choice of precision. */
-#include "accel/check/vector.h"
+ * convolution, and the choice of precision. Everything is computed by the definition, and
+ * again by the kernels. */
+#include "accel/check/check_fast.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "accel/kernels/kernels.h"
 #include "accel/units/bfp.h"
-#include "accel/units/bfp_conv.h"
 #include "common/mem.h"
 #include "common/rng.h"
 
@@ -16,7 +17,7 @@
 
 /* Room for n values of `size` bytes, at least one; NULL is noted as the case's failure.
  */
-static void *room(struct sl_vector *v, size_t n, size_t size)
+void *sl_check_fast_room(struct sl_vector *v, size_t n, size_t size)
 {
     void *p = sl_calloc(n + 1, size);
     if (p == NULL)
@@ -24,7 +25,7 @@ static void *room(struct sl_vector *v, size_t n, size_t size)
     return p;
 }
 
-static void fail_code(struct sl_vector *v, const char *field, const struct sl_err *err)
+void sl_check_fast_error(struct sl_vector *v, const char *field, const struct sl_err *err)
 {
     sl_vector_fail(v, field, "-", "a result", err->msg);
 }
@@ -67,11 +68,11 @@ static bool converted_init(struct sl_vector *v, const struct sl_bfp_lines *l, ui
 {
     *c = (struct converted){.n = sl_bfp_line_count(l) * l->k,
                             .groups = sl_bfp_line_count(l) * sl_bfp_groups(l->k, g)};
-    c->out.mantissa = room(v, c->n, sizeof(int16_t));
-    c->out.code = room(v, c->groups, 1);
-    c->out.exponent = room(v, c->groups, sizeof(int16_t));
-    c->out.value = room(v, c->n, sizeof(float));
-    c->out.noise = room(v, c->n, 1);
+    c->out.mantissa = sl_check_fast_room(v, c->n, sizeof(int16_t));
+    c->out.code = sl_check_fast_room(v, c->groups, 1);
+    c->out.exponent = sl_check_fast_room(v, c->groups, sizeof(int16_t));
+    c->out.value = sl_check_fast_room(v, c->n, sizeof(float));
+    c->out.noise = sl_check_fast_room(v, c->n, 1);
     if (!v->failed)
         return true;
     converted_deinit(c);
@@ -86,7 +87,7 @@ static bool convert(struct sl_vector *v, const struct sl_bfp_options *o,
         return false;
     if (sl_bfp_convert(o, l, x, &c->out, &err) == SL_OK)
         return true;
-    fail_code(v, "in_x", &err);
+    sl_check_fast_error(v, "in_x", &err);
     converted_deinit(c);
     return false;
 }
@@ -101,6 +102,145 @@ static void expect_converted(struct sl_vector *v, size_t set, const struct conve
                      c->groups);
     sl_vector_expect_int(v, "out_exponent_t", set, c->out.exponent_t);
     sl_vector_expect_int(v, "out_n_inf", set, (int64_t)c->out.n_inf);
+}
+
+/* The packed forms of a conversion, or NULL. */
+struct packed {
+    struct sl_bfp_wide wide;
+    struct sl_bfp_rows rows;
+    struct sl_bfp_columns columns;
+};
+
+static void packed_deinit(struct packed *p)
+{
+    free(p->wide.mantissa);
+    free(p->wide.scale);
+    free(p->rows.mantissa);
+    free(p->rows.scale);
+    free(p->columns.mantissa);
+    free(p->columns.scale);
+    free(p->columns.start);
+    *p = (struct packed){0};
+}
+
+static bool is_narrow(const struct sl_bfp_options *o)
+{
+    return o->g == SL_BFP_GROUP && o->m <= SL_BFP_NARROW_M;
+}
+
+static bool packed_init(struct sl_vector *v, const struct sl_bfp_options *o,
+                        const struct sl_bfp_lines *l, struct packed *p)
+{
+    size_t lines = sl_bfp_line_count(l), groups = sl_bfp_groups(l->k, o->g);
+    size_t panels = (lines + SL_BFP_PANEL - 1) / SL_BFP_PANEL;
+    *p = (struct packed){
+        .wide.step = groups, .rows.step = groups, .columns.groups = groups};
+    p->wide.mantissa = sl_check_fast_room(v, lines * groups * o->g, sizeof(int16_t));
+    p->wide.scale = sl_check_fast_room(v, lines * groups, sizeof(float));
+    if (is_narrow(o)) {
+        p->rows.mantissa = sl_check_fast_room(v, lines * groups, SL_BFP_GROUP);
+        p->rows.scale = sl_check_fast_room(v, lines * groups, sizeof(float));
+        p->columns.mantissa = sl_check_fast_room(v, panels * groups, SL_BFP_PANEL_BYTES);
+        p->columns.scale =
+            sl_check_fast_room(v, panels * groups, SL_BFP_PANEL * sizeof(float));
+        p->columns.start =
+            sl_check_fast_room(v, panels * groups, SL_BFP_PANEL * sizeof(int32_t));
+    }
+    if (!v->failed)
+        return true;
+    packed_deinit(p);
+    return false;
+}
+
+/* Noise that kernels do not draw themselves is given to them, by number. */
+static uint8_t *noise_by_number(struct sl_vector *v, const struct sl_bfp_lines *l,
+                                const struct converted *c)
+{
+    uint8_t *noise = sl_check_fast_room(v, c->n, 1);
+    for (size_t i = 0; noise != NULL && i < c->n; i++) {
+        size_t line = i / l->k;
+        noise[i] = c->out.noise[line / l->n1 * l->step0 + line % l->n1 * l->step1 +
+                                i % l->k * l->step_k];
+    }
+    return noise;
+}
+
+/* Lines of one n0 at a time, as rows are numbered; columns only where there is one. */
+static void pack(const struct sl_vector *v, const struct sl_bfp_options *o,
+                 const struct sl_bfp_lines *l, const float *x, const struct converted *c,
+                 const uint8_t *noise, const struct packed *p)
+{
+    struct sl_kernels k;
+    size_t groups = sl_bfp_groups(l->k, o->g);
+    sl_kernels_init(&k, v->cpu);
+    for (size_t i = 0; i < l->n0; i++) {
+        size_t at = i * l->n1 * groups;
+        struct sl_bfp_source s = {.x = x + i * l->step0,
+                                  .lines = l->n1,
+                                  .k = l->k,
+                                  .line_step = l->step1,
+                                  .k_step = l->step_k,
+                                  .exponent_t = c->out.exponent_t,
+                                  .code_max = sl_bfp_code_max(o->e),
+                                  .m = o->m,
+                                  .round =
+                                      o->round >= SL_BFP_LFSR ? SL_BFP_GIVEN : o->round,
+                                  .key = o->key,
+                                  .given = noise,
+                                  .first = i * l->n1 * l->k,
+                                  .number_step = l->k};
+        k.bfp.pack_wide(&s, o->g,
+                        &(struct sl_bfp_wide){p->wide.mantissa + at * o->g,
+                                              p->wide.scale + at, groups});
+        if (!is_narrow(o))
+            continue;
+        k.bfp.pack_rows(&s, &(struct sl_bfp_rows){p->rows.mantissa + at * SL_BFP_GROUP,
+                                                  p->rows.scale + at, groups});
+        if (l->n0 == 1)
+            k.bfp.pack_columns(&s, &p->columns);
+    }
+}
+
+static void expect_packed(struct sl_vector *v, const struct sl_bfp_options *o,
+                          const struct sl_bfp_lines *l, const struct converted *c,
+                          const struct packed *p)
+{
+    size_t groups = sl_bfp_groups(l->k, o->g);
+    char index[64];
+    for (size_t i = 0; i < c->n && !v->failed; i++) {
+        size_t line = i / l->k, k = i % l->k;
+        size_t at = line * groups + k / o->g;
+        int want = c->out.mantissa[line / l->n1 * l->step0 + line % l->n1 * l->step1 +
+                                   k * l->step_k];
+        snprintf(index, sizeof(index), "line %zu, %zu", line, k);
+        if (p->wide.mantissa[at * o->g + k % o->g] != want)
+            sl_vector_fail(v, "kernel, wide mantissa", index, "the definition's",
+                           "another");
+        if (want != 0 && p->wide.scale[at] != sl_bfp_value(1, c->out.exponent[at], o->m))
+            sl_vector_fail(v, "kernel, wide scale", index, "the definition's", "another");
+        if (p->rows.mantissa == NULL)
+            continue;
+        if (p->rows.mantissa[at * SL_BFP_GROUP + k % o->g] != want + 16)
+            sl_vector_fail(v, "kernel, row mantissa", index, "the definition's",
+                           "another");
+        if (p->rows.scale[at] != p->wide.scale[at])
+            sl_vector_fail(v, "kernel, row scale", index, "the wide form's", "another");
+    }
+}
+
+/* The same conversion by the kernels. */
+static void check_kernels(struct sl_vector *v, const struct sl_bfp_options *o,
+                          const struct sl_bfp_lines *l, const float *x,
+                          const struct converted *c)
+{
+    struct packed p;
+    uint8_t *noise = noise_by_number(v, l, c);
+    if (noise != NULL && packed_init(v, o, l, &p)) {
+        pack(v, o, l, x, c, noise, &p);
+        expect_packed(v, o, l, c, &p);
+        packed_deinit(&p);
+    }
+    free(noise);
 }
 
 static void run_quantise(struct sl_vector *v)
@@ -126,6 +266,7 @@ static void run_quantise(struct sl_vector *v)
         struct converted c;
         if (convert(v, &o, &l, (const float *)(const void *)x->data, &c)) {
             expect_converted(v, i, &c);
+            check_kernels(v, &o, &l, (const float *)(const void *)x->data, &c);
             converted_deinit(&c);
         }
     }
@@ -179,21 +320,14 @@ static void run_dot(struct sl_vector *v)
     }
 }
 
-/* A matrix and how it enters a product: lines along its rows, or down its columns. */
-struct side {
-    const float *x;
-    size_t rows, cols;
-    bool down;
-    struct sl_bfp_options o;
-};
-
-static struct sl_bfp_lines lines_of(const struct side *s)
+static struct sl_bfp_lines lines_of(const struct sl_check_fast_side *s)
 {
     const size_t dim[2] = {s->rows, s->cols};
     return sl_bfp_lines_axis(dim, 2, s->down ? 0 : 1);
 }
 
-static struct sl_bfp_operand operand_of(const struct side *s, const struct converted *c)
+static struct sl_bfp_operand operand_of(const struct sl_check_fast_side *s,
+                                        const struct converted *c)
 {
     return (struct sl_bfp_operand){.mantissa = c->out.mantissa,
                                    .step_line = s->down ? 1 : s->cols,
@@ -205,8 +339,9 @@ static struct sl_bfp_operand operand_of(const struct side *s, const struct conve
 }
 
 /* By the scalar definition; ret [lines of a][lines of b]. */
-static void multiply(struct sl_vector *v, const struct side *a, const struct side *b,
-                     const float *bias, bool exact, float *ret)
+void sl_check_fast_multiply(struct sl_vector *v, const struct sl_check_fast_side *a,
+                            const struct sl_check_fast_side *b, const float *bias,
+                            bool exact, float *ret)
 {
     struct sl_bfp_lines la = lines_of(a), lb = lines_of(b);
     struct converted ca, cb;
@@ -223,13 +358,70 @@ static void multiply(struct sl_vector *v, const struct side *a, const struct sid
                                 .bias = bias,
                                 .exact = exact};
         if (sl_bfp_gemm(&p, ret, &err) != SL_OK)
-            fail_code(v, "product", &err);
+            sl_check_fast_error(v, "product", &err);
         converted_deinit(&cb);
     }
     converted_deinit(&ca);
 }
 
-static const float *floats_of(const struct sl_npy *a)
+/* The same product by the kernels in both forms, without bias; ret as above. */
+static void multiply_packed(struct sl_vector *v, const struct sl_check_fast_side *a,
+                            const struct sl_check_fast_side *b, bool narrow, float *ret)
+{
+    struct sl_bfp_lines la = lines_of(a), lb = lines_of(b);
+    const struct sl_bfp_tap tap = {0, 0};
+    size_t groups = sl_bfp_groups(la.k, a->o.g), rest = la.k % SL_BFP_GROUP;
+    struct converted ca, cb;
+    struct packed pa, pb;
+    struct sl_kernels k;
+    sl_kernels_init(&k, v->cpu);
+    if (!convert(v, &a->o, &la, a->x, &ca))
+        return;
+    bool ok = convert(v, &b->o, &lb, b->x, &cb);
+    if (ok && packed_init(v, &a->o, &la, &pa)) {
+        if (packed_init(v, &b->o, &lb, &pb)) {
+            pack(v, &a->o, &la, a->x, &ca, NULL, &pa);
+            pack(v, &b->o, &lb, b->x, &cb, NULL, &pb);
+            size_t m = sl_bfp_line_count(&la), n = sl_bfp_line_count(&lb);
+            struct sl_bfp_product p = {.m = m,
+                                       .n = n,
+                                       .tap = &tap,
+                                       .taps = 1,
+                                       .groups = groups,
+                                       .last_quads =
+                                           rest == 0 ? SL_BFP_QUADS : (rest + 3) / 4,
+                                       .row_step = groups,
+                                       .a = pa.rows,
+                                       .b = pb.columns,
+                                       .alpha = 1.0f,
+                                       .c = ret,
+                                       .ldc = n};
+            struct sl_bfp_wide_product w = {.m = m,
+                                            .n = n,
+                                            .tap = &tap,
+                                            .taps = 1,
+                                            .groups = groups,
+                                            .g = a->o.g,
+                                            .row_step = groups,
+                                            .a = pa.wide,
+                                            .b = pb.wide,
+                                            .alpha = 1.0f,
+                                            .c = ret,
+                                            .ldc = n};
+            if (narrow)
+                k.bfp.product(&p);
+            else
+                k.bfp.product_wide(&w);
+            packed_deinit(&pb);
+        }
+        packed_deinit(&pa);
+    }
+    if (ok)
+        converted_deinit(&cb);
+    converted_deinit(&ca);
+}
+
+const float *sl_check_fast_floats(const struct sl_npy *a)
 {
     return a == NULL ? NULL : (const float *)(const void *)a->data;
 }
@@ -244,178 +436,45 @@ static void run_gemm(struct sl_vector *v)
         return;
     size_t m = a->dim[0], k = a->dim[1], n = w->dim[1];
     uint32_t g = (uint32_t)sl_vector_int(v, "p_g", 0);
-    float *c = room(v, m * n, sizeof(*c));
+    float *c = sl_check_fast_room(v, m * n, sizeof(*c));
     for (size_t i = 0; i < sets->n && !v->failed; i++) {
         uint32_t e = (uint32_t)sl_vector_int(v, "p_e", i);
-        struct side sa = {floats_of(a),
-                          m,
-                          k,
-                          false,
-                          {.g = g,
-                           .e = e,
-                           .m = (uint32_t)sl_vector_int(v, "p_ma", i),
-                           .round = (enum sl_bfp_round)sl_vector_int(v, "p_round_a", i),
-                           .key = sl_vector_u64(v, "p_key_a", i)}};
-        struct side sw = {floats_of(w),
-                          k,
-                          n,
-                          true,
-                          {.g = g,
-                           .e = e,
-                           .m = (uint32_t)sl_vector_int(v, "p_mw", i),
-                           .round = (enum sl_bfp_round)sl_vector_int(v, "p_round_w", i),
-                           .key = sl_vector_u64(v, "p_key_w", i)}};
-        multiply(v, &sa, &sw, floats_of(bias), sl_vector_int(v, "p_exact", 0) != 0, c);
+        struct sl_check_fast_side sa = {
+            sl_check_fast_floats(a),
+            m,
+            k,
+            false,
+            {.g = g,
+             .e = e,
+             .m = (uint32_t)sl_vector_int(v, "p_ma", i),
+             .round = (enum sl_bfp_round)sl_vector_int(v, "p_round_a", i),
+             .key = sl_vector_u64(v, "p_key_a", i)}};
+        struct sl_check_fast_side sw = {
+            sl_check_fast_floats(w),
+            k,
+            n,
+            true,
+            {.g = g,
+             .e = e,
+             .m = (uint32_t)sl_vector_int(v, "p_mw", i),
+             .round = (enum sl_bfp_round)sl_vector_int(v, "p_round_w", i),
+             .key = sl_vector_u64(v, "p_key_w", i)}};
+        sl_check_fast_multiply(v, &sa, &sw, sl_check_fast_floats(bias),
+                               sl_vector_int(v, "p_exact", 0) != 0, c);
         sl_vector_expect(v, "out_c", i * m * n, SL_NPY_F4, c, m * n);
+        bool exact = sl_vector_int(v, "p_exact", 0) != 0;
+        for (int narrow = 0; narrow < 2 && !exact && k > 0; narrow++) {
+            if (narrow && (!is_narrow(&sa.o) || !is_narrow(&sw.o)))
+                continue;
+            multiply_packed(v, &sa, &sw, narrow != 0, c);
+            for (size_t j = 0; bias != NULL && j < m * n; j++)
+                c[j] += sl_check_fast_floats(bias)[j % n];
+            sl_vector_expect(v, "out_c", i * m * n, SL_NPY_F4, c, m * n);
+        }
         uint64_t passes = (uint64_t)m * k * n * sl_bfp_passes(sa.o.m, sw.o.m);
         sl_vector_expect_int(v, "out_passes", i, (int64_t)passes);
     }
     free(c);
-}
-
-/* --- layer
- * ----------------------------------------------------------------------------------- */
-
-struct layer_case {
-    const float *a, *w, *bias, *d; /* a [m,k], w [k,n], d [m,n] */
-    size_t m, k, n;
-    uint32_t g, e, ma, mw, mg;
-    uint64_t key_da, key_dw;
-};
-
-static struct side side_of(const struct layer_case *c, const float *x, size_t rows,
-                           size_t cols, bool down, uint32_t m, const uint64_t *key)
-{
-    struct side s = {x, rows, cols, down, {.g = c->g, .e = c->e, .m = m}};
-    if (key != NULL) {
-        s.o.round = SL_BFP_CTR;
-        s.o.key = *key;
-    }
-    return s;
-}
-
-static void run_setting(struct sl_vector *v, size_t i, const struct layer_case *c,
-                        float *ret)
-{
-    struct side a = side_of(c, c->a, c->m, c->k, false, c->ma, NULL);
-    struct side w = side_of(c, c->w, c->k, c->n, true, c->mw, NULL);
-    multiply(v, &a, &w, c->bias, false, ret);
-    sl_vector_expect(v, "out_o", i * c->m * c->n, SL_NPY_F4, ret, c->m * c->n);
-    struct side d = side_of(c, c->d, c->m, c->n, false, c->mg, &c->key_da);
-    struct side wt = side_of(c, c->w, c->k, c->n, false, c->mw, NULL);
-    multiply(v, &d, &wt, NULL, false, ret);
-    sl_vector_expect(v, "out_da", i * c->m * c->k, SL_NPY_F4, ret, c->m * c->k);
-    struct side at = side_of(c, c->a, c->m, c->k, true, c->ma, NULL);
-    struct side dt = side_of(c, c->d, c->m, c->n, true, c->mg, &c->key_dw);
-    multiply(v, &at, &dt, NULL, false, ret);
-    sl_vector_expect(v, "out_dw", i * c->k * c->n, SL_NPY_F4, ret, c->k * c->n);
-    uint64_t passes = sl_bfp_passes(c->ma, c->mw) + sl_bfp_passes(c->mg, c->mw) +
-                      sl_bfp_passes(c->ma, c->mg);
-    sl_vector_expect_int(v, "out_passes", i, (int64_t)(passes * c->m * c->k * c->n));
-}
-
-static uint64_t layer_key(struct sl_vector *v, uint64_t use)
-{
-    uint64_t id[6] = {0, 0, 0, 0, 2, use};
-    for (size_t i = 0; i < 4; i++)
-        id[i] = sl_vector_u64(v, "p_hash", i);
-    return sl_hash64(id, 6);
-}
-
-static void run_layer(struct sl_vector *v)
-{
-    const struct sl_npy *a = sl_vector_need(v, "in_a", SL_NPY_F4);
-    const struct sl_npy *w = sl_vector_need(v, "in_w", SL_NPY_F4);
-    const struct sl_npy *bias = sl_vector_need(v, "in_bias", SL_NPY_F4);
-    const struct sl_npy *d = sl_vector_need(v, "in_do", SL_NPY_F4);
-    const struct sl_npy *sets = sl_vector_need(v, "p_ma", SL_NPY_I4);
-    if (v->failed || a->n_dims != 2 || w->n_dims != 2)
-        return;
-    struct layer_case c = {floats_of(a), floats_of(w), floats_of(bias), floats_of(d),
-                           a->dim[0],    a->dim[1],    w->dim[1]};
-    c.g = (uint32_t)sl_vector_int(v, "p_g", 0);
-    c.e = (uint32_t)sl_vector_int(v, "p_e", 0);
-    c.key_da = layer_key(v, 1);
-    c.key_dw = layer_key(v, 2);
-    sl_vector_expect(v, "out_key_da", 0, SL_NPY_U8, &c.key_da, 1);
-    sl_vector_expect(v, "out_key_dw", 0, SL_NPY_U8, &c.key_dw, 1);
-    float *ret = room(v, c.m * c.k + c.k * c.n + c.m * c.n, sizeof(*ret));
-    for (size_t i = 0; i < sets->n && !v->failed; i++) {
-        c.ma = (uint32_t)sl_vector_int(v, "p_ma", i);
-        c.mw = (uint32_t)sl_vector_int(v, "p_mw", i);
-        c.mg = (uint32_t)sl_vector_int(v, "p_mg", i);
-        run_setting(v, i, &c, ret);
-    }
-    free(ret);
-}
-
-/* --- convolution
- * ----------------------------------------------------------------------------- */
-
-static struct sl_bfp_conv conv_of(struct sl_vector *v, const struct sl_npy *a,
-                                  const struct sl_npy *w, const struct sl_npy *d)
-{
-    struct sl_bfp_options o = {.g = (uint32_t)sl_vector_int(v, "p_g", 0),
-                               .e = (uint32_t)sl_vector_int(v, "p_e", 0)};
-    return (struct sl_bfp_conv){.n = a->dim[0],
-                                .g = {.in_c = (uint32_t)a->dim[1],
-                                      .in_h = (uint32_t)a->dim[2],
-                                      .in_w = (uint32_t)a->dim[3],
-                                      .out_c = (uint32_t)d->dim[1],
-                                      .out_h = (uint32_t)d->dim[2],
-                                      .out_w = (uint32_t)d->dim[3],
-                                      .kernel = (uint32_t)w->dim[2],
-                                      .stride = (uint32_t)sl_vector_int(v, "p_stride", 0),
-                                      .pad = (uint32_t)sl_vector_int(v, "p_pad", 0)},
-                                .x = o,
-                                .w = o,
-                                .dy = o};
-}
-
-struct conv_arrays {
-    const struct sl_npy *a, *w, *bias, *d;
-};
-
-static void run_conv_setting(struct sl_vector *v, size_t i, struct sl_bfp_conv *c,
-                             const struct conv_arrays *in, float *ret)
-{
-    const float *a = floats_of(in->a), *w = floats_of(in->w), *d = floats_of(in->d);
-    size_t places = in->d->dim[2] * in->d->dim[3];
-    struct sl_err err = {0};
-    c->x.m = (uint32_t)sl_vector_int(v, "p_ma", i);
-    c->w.m = (uint32_t)sl_vector_int(v, "p_mw", i);
-    c->dy.m = (uint32_t)sl_vector_int(v, "p_mg", i);
-    c->dy.round = SL_BFP_CTR;
-    if (sl_bfp_conv_forward(c, a, w, ret, &err) != SL_OK)
-        fail_code(v, "out_o", &err);
-    for (size_t k = 0; k < in->d->n; k++)
-        ret[k] += floats_of(in->bias)[k / places % in->d->dim[1]];
-    sl_vector_expect(v, "out_o", i * in->d->n, SL_NPY_F4, ret, in->d->n);
-    c->dy.key = sl_vector_u64(v, "p_key_da", 0);
-    if (sl_bfp_conv_data(c, d, w, ret, &err) != SL_OK)
-        fail_code(v, "out_da", &err);
-    sl_vector_expect(v, "out_da", i * in->a->n, SL_NPY_F4, ret, in->a->n);
-    c->dy.key = sl_vector_u64(v, "p_key_dw", 0);
-    if (sl_bfp_conv_weights(c, a, d, ret, &err) != SL_OK)
-        fail_code(v, "out_dw", &err);
-    sl_vector_expect(v, "out_dw", i * in->w->n, SL_NPY_F4, ret, in->w->n);
-}
-
-static void run_conv(struct sl_vector *v)
-{
-    struct conv_arrays in = {.a = sl_vector_need(v, "in_a", SL_NPY_F4),
-                             .w = sl_vector_need(v, "in_w", SL_NPY_F4),
-                             .bias = sl_vector_need(v, "in_bias", SL_NPY_F4),
-                             .d = sl_vector_need(v, "in_do", SL_NPY_F4)};
-    const struct sl_npy *sets = sl_vector_need(v, "p_ma", SL_NPY_I4);
-    if (v->failed || in.a->n_dims != 4 || in.w->n_dims != 4 || in.d->n_dims != 4 ||
-        in.bias->n != in.d->dim[1])
-        return;
-    struct sl_bfp_conv c = conv_of(v, in.a, in.w, in.d);
-    float *ret = room(v, in.a->n + in.w->n + in.d->n, sizeof(*ret));
-    for (size_t i = 0; i < sets->n && !v->failed; i++)
-        run_conv_setting(v, i, &c, &in, ret);
-    free(ret);
 }
 
 /* --- adaptive precision
@@ -452,9 +511,9 @@ static void run_adapt(struct sl_vector *v)
         struct sl_err err;
         if (sl_bfp_improvement((uint32_t)sl_vector_int(v, "p_g", 0),
                                (uint32_t)sl_vector_int(v, "p_e", 0), &l,
-                               floats_of(x) + row / 2 * x->dim[1] * x->dim[2], &num, &den,
-                               &err) != SL_OK) {
-            fail_code(v, "in_x", &err);
+                               sl_check_fast_floats(x) + row / 2 * x->dim[1] * x->dim[2],
+                               &num, &den, &err) != SL_OK) {
+            sl_check_fast_error(v, "in_x", &err);
             return;
         }
         sl_vector_expect(v, "out_num", row, SL_NPY_F8, &num, 1);
@@ -464,8 +523,12 @@ static void run_adapt(struct sl_vector *v)
 }
 
 const struct sl_vector_kind sl_vector_kinds_fast[] = {
-    {"hash64", run_hash64},    {"fast_quantise", run_quantise},
-    {"fast_dot", run_dot},     {"fast_gemm", run_gemm},
-    {"fast_layer", run_layer}, {"fast_conv", run_conv},
-    {"fast_adapt", run_adapt}, {NULL, NULL},
+    {"hash64", run_hash64},
+    {"fast_quantise", run_quantise},
+    {"fast_dot", run_dot},
+    {"fast_gemm", run_gemm},
+    {"fast_layer", sl_check_fast_layer},
+    {"fast_conv", sl_check_fast_conv},
+    {"fast_adapt", run_adapt},
+    {NULL, NULL},
 };

@@ -109,7 +109,7 @@ static enum sl_code read_unit(struct job *j, struct sl_err *err)
         j->fast.e = b.e;
         if (j->o->value[SL_OPT_M] != NULL) {
             j->fast.precision = SL_FAST_FIXED;
-            j->fast.m = b.m;
+            j->fast.m[SL_FAST_W] = j->fast.m[SL_FAST_A] = j->fast.m[SL_FAST_G] = b.m;
         }
         return sl_fast_check(&j->fast, err);
     case SL_TOOL_FP32:

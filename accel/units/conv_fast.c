@@ -183,7 +183,7 @@ static bool settle_images(const struct sl_fast_call *f, int tensor, size_t n,
                                        .step_k = places};
     if (!sl_fast_measure(f, x, n, channels * places, channels * places, &t->exponent_t))
         return false;
-    t->m = sl_fast_width_of(f, x, &lines, t->exponent_t, &kept->width[tensor]);
+    t->m = sl_fast_width_of(f, tensor, x, &lines, t->exponent_t, &kept->width[tensor]);
     t->round = f->o.round;
     return true;
 }
@@ -201,7 +201,8 @@ static bool settle_weights(const struct sl_fast_call *f, const struct sl_conv_ge
                                        .step_k = s.taps};
     if (!sl_fast_measure(f, w, 1, s.weights, s.weights, &t->exponent_t))
         return false;
-    t->m = sl_fast_width_of(f, w, &lines, t->exponent_t, &kept->width[SL_FAST_W]);
+    t->m =
+        sl_fast_width_of(f, SL_FAST_W, w, &lines, t->exponent_t, &kept->width[SL_FAST_W]);
     t->round = f->o.round;
     return true;
 }

@@ -11,7 +11,7 @@
 struct sl_fast_options sl_fast_defaults(void)
 {
     return (struct sl_fast_options){.precision = SL_FAST_ADAPTIVE,
-                                    .m = 4,
+                                    .m = {4, 4, 4},
                                     .g = 16,
                                     .e = 4,
                                     .round = SL_BFP_TRUNCATE,
@@ -26,22 +26,36 @@ struct sl_fast_options sl_fast_defaults(void)
                                     .e_bit = 0.01};
 }
 
+static uint32_t fixed_m(const struct sl_fast_options *o, int tensor)
+{
+    if (o->precision == SL_FAST_FIXED)
+        return o->m[tensor];
+    return o->precision == SL_FAST_LOW ? 2 : 4;
+}
+
 static uint32_t largest_m(const struct sl_fast_options *o)
 {
-    return o->precision == SL_FAST_FIXED ? o->m : o->precision == SL_FAST_LOW ? 2 : 4;
+    uint32_t largest = 0;
+    for (int i = 0; i < SL_FAST_TENSORS; i++)
+        largest = fixed_m(o, i) > largest ? fixed_m(o, i) : largest;
+    return largest;
 }
 
 #define G_MAX 65536 /* sums of one-bit groups stay exact far beyond; memory does not */
 
 enum sl_code sl_fast_check(const struct sl_fast_options *o, struct sl_err *err)
 {
-    struct sl_bfp_options b = {.g = o->g, .e = o->e, .m = largest_m(o)};
-    enum sl_code rc = sl_bfp_check(&b, err);
+    struct sl_bfp_options b = {.g = o->g, .e = o->e};
+    enum sl_code rc = SL_OK;
+    for (int i = 0; i < SL_FAST_TENSORS && rc == SL_OK; i++) {
+        b.m = fixed_m(o, i);
+        rc = sl_bfp_check(&b, err);
+    }
     if (rc == SL_OK && o->g > G_MAX)
         return sl_err_set(err, SL_E_RANGE, "group size g %" PRIu32 " (1 to %d)", o->g,
                           G_MAX);
     if (rc == SL_OK)
-        rc = sl_bfp_check_product(o->g, b.m, b.m, err);
+        rc = sl_bfp_check_product(o->g, largest_m(o), largest_m(o), err);
     if (rc != SL_OK)
         return rc;
     if (o->round != SL_BFP_TRUNCATE && o->round != SL_BFP_NEAREST)
@@ -84,7 +98,8 @@ enum sl_code sl_fast_precision_parse(const char *text, struct sl_fast_options *r
                           "precision \"%.32s\" (adaptive, low, high, or 1 to 8 bits)",
                           text);
     ret->precision = SL_FAST_FIXED;
-    ret->m = (uint32_t)(text[0] - '0');
+    for (int i = 0; i < SL_FAST_TENSORS; i++)
+        ret->m[i] = (uint32_t)(text[0] - '0');
     return SL_OK;
 }
 
@@ -350,13 +365,13 @@ static uint32_t pick(const struct sl_fast_call *f, const float *x,
     return sl_bfp_pick(num, den, eps);
 }
 
-uint32_t sl_fast_width_of(const struct sl_fast_call *f, const float *x,
+uint32_t sl_fast_width_of(const struct sl_fast_call *f, int tensor, const float *x,
                           const struct sl_bfp_lines *lines, int32_t exponent_t,
                           struct sl_fast_width *known)
 {
     const struct sl_unit_ctx *c = f->ctx;
     if (f->o.precision != SL_FAST_ADAPTIVE)
-        return largest_m(&f->o);
+        return fixed_m(&f->o, tensor);
     if (known == NULL || c->place.iteration >= c->place.n_iterations)
         return pick(f, x, lines, exponent_t); /* evaluation leaves no trace */
     bool same =

@@ -17,12 +17,15 @@ enum sl_fast_precision {
     SL_FAST_ADAPTIVE, /* 2 bits where r(X) < alpha - beta i/I - beta l/L, else 4 */
     SL_FAST_LOW,      /* 2 bits */
     SL_FAST_HIGH,     /* 4 bits */
-    SL_FAST_FIXED,    /* m bits */
+    SL_FAST_FIXED,    /* m[] bits */
 };
+
+/* The tensors of a layer: weights, activations, gradients. */
+enum { SL_FAST_W, SL_FAST_A, SL_FAST_G, SL_FAST_TENSORS };
 
 struct sl_fast_options {
     enum sl_fast_precision precision;
-    uint32_t m;                       /* SL_FAST_FIXED: 1 to 8 */
+    uint32_t m[SL_FAST_TENSORS];      /* SL_FAST_FIXED: 1 to 8 each */
     uint32_t g, e;                    /* values of a group; exponent bits 3, 4, 8, 0 */
     enum sl_bfp_round round;          /* weights, activations: TRUNCATE or NEAREST */
     enum sl_bfp_round round_gradient; /* CTR, LFSR, or TRUNCATE, NEAREST */
@@ -42,7 +45,8 @@ struct sl_fast_options sl_fast_defaults(void);
 /* SL_E_RANGE with option, value and range. */
 enum sl_code sl_fast_check(const struct sl_fast_options *o, struct sl_err *err);
 
-/* "adaptive", "low", "high" or "1" to "8"; sets precision and m. SL_E_RANGE. */
+/* "adaptive", "low", "high", or "1" to "8" for all tensors; sets precision and m.
+ * SL_E_RANGE. */
 enum sl_code sl_fast_precision_parse(const char *text, struct sl_fast_options *ret,
                                      struct sl_err *err);
 

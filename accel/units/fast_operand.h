@@ -94,9 +94,9 @@ struct sl_fast_width {
     uint64_t version;
     uint32_t part, m;
 };
-/* Width of a tensor: fixed, or by r(X) over `lines`. known: the layer's memory for this
- * role, or NULL. */
-uint32_t sl_fast_width_of(const struct sl_fast_call *f, const float *x,
+/* Width of a tensor (SL_FAST_W, ...): fixed, or by r(X) over `lines`. known: the layer's
+ * memory for it, or NULL. */
+uint32_t sl_fast_width_of(const struct sl_fast_call *f, int tensor, const float *x,
                           const struct sl_bfp_lines *lines, int32_t exponent_t,
                           struct sl_fast_width *known);
 
@@ -122,8 +122,6 @@ void sl_fast_add_count(const struct sl_fast_call *f, const struct sl_fast_count 
 
 /* --- kept with a layer
  * ----------------------------------------------------------------------- */
-
-enum { SL_FAST_W, SL_FAST_A, SL_FAST_G, SL_FAST_TENSORS };
 
 /* Stands before the packed weights. */
 struct sl_fast_kept {

@@ -97,8 +97,9 @@ static bool settle(const struct sl_fast_call *f, struct side *s)
     struct sl_fast_kept *kept = f->ctx->keep;
     if (!sl_fast_measure(f, s->o->data, s->rows, s->cols, s->o->ld, &s->t.exponent_t))
         return false;
-    s->t.m = sl_fast_width_of(f, s->o->data, &by_rows, s->t.exponent_t,
-                              kept == NULL ? NULL : &kept->width[tensor_of(s->o->role)]);
+    s->t.m =
+        sl_fast_width_of(f, tensor_of(s->o->role), s->o->data, &by_rows, s->t.exponent_t,
+                         kept == NULL ? NULL : &kept->width[tensor_of(s->o->role)]);
     s->t.round = f->o.round;
     return true;
 }

@@ -81,7 +81,7 @@ static struct sl_bfp_options defined(const struct bench *b, bool gradient, uint3
     struct sl_bfp_options o = {
         .g = b->o.g, .e = b->o.e, .m = b->o.precision == SL_FAST_LOW ? 2 : 4};
     if (b->o.precision == SL_FAST_FIXED)
-        o.m = b->o.m;
+        o.m = b->o.m[0];
     o.round = gradient ? SL_BFP_CTR : SL_BFP_TRUNCATE;
     o.key = sl_fast_key(&b->ctx.draw, 2, SL_FAST_TENSOR_GRADIENT, use, 0, 0);
     return o;
@@ -93,12 +93,12 @@ static struct sl_fast_options some_options(int kind)
     o.precision = kind % 2 ? SL_FAST_HIGH : SL_FAST_LOW;
     if (kind == 2) {
         o.precision = SL_FAST_FIXED;
-        o.m = 8;
+        o.m[0] = o.m[1] = o.m[2] = 8;
     } else if (kind == 3) {
         o.g = 9;
     } else if (kind == 4) {
         o.precision = SL_FAST_FIXED;
-        o.m = 3;
+        o.m[0] = o.m[1] = o.m[2] = 3;
         o.e = 3;
     } else if (kind == 5) {
         o.e = 0;
