@@ -201,6 +201,16 @@ static void drop_kept(struct sl_client *c)
         sl_log_write(c->env.log, SL_LOG_WARN, "drop kept update: %s", err.msg);
 }
 
+/* Of the round that was committed with the kept update. */
+static void commit_state(struct sl_client *c)
+{
+    struct sl_err err;
+    if (c->env.store->ops->state_commit(c->env.store, c->task.kept.run_id,
+                                        c->task.kept.round, &err) != SL_OK)
+        sl_log_write(c->env.log, SL_LOG_ERROR, "state of round %" PRIu32 ": %s",
+                     c->task.kept.round, err.msg);
+}
+
 static void work(struct sl_client *c)
 {
     c->job = (struct sl_client_job){
@@ -331,6 +341,9 @@ static void carry_out(struct sl_client *c, const struct sl_task_action *a,
     case SL_TASK_LOAD_KEPT:
         load_kept(c, as);
         break;
+    case SL_TASK_COMMIT_STATE:
+        commit_state(c);
+        break;
     case SL_TASK_DROP_KEPT:
         drop_kept(c);
         break;
@@ -395,6 +408,10 @@ enum sl_code sl_client_new(const struct sl_client_env *env, uint64_t now_ms,
     bool present = false;
     struct sl_kept_update kept;
     enum sl_code rc = env->store->ops->update_load(env->store, &present, &kept, err);
+    if (rc == SL_OK && !present) { /* its state may be there still: what became of the round? */
+        kept = (struct sl_kept_update){0};
+        rc = env->store->ops->state_staged(env->store, &present, &kept, err);
+    }
     if (rc != SL_OK)
         return sl_err_wrap(err, rc, "kept update");
     struct sl_client *c = sl_calloc(1, sizeof *c);

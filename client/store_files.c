@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Nothing is synced: after a power cut the file may hold anything, which the two digests
+/* An update is not synced: after a power cut the file may hold anything, which the two digests
  * find out, and then the update is trained again. A kill between any two calls leaves
  * either the old content or the new. */
 #include "client/client_store.h"
@@ -23,6 +23,9 @@
 #define MAGIC "SLUPDAT1"
 #define HEADER 168
 #define HEADER_HASHED 152
+#define STATE_MAGIC "SLSTATE1"
+#define STATE_HEADER 88
+#define STATE_HASHED 72
 
 struct files {
     struct sl_client_store base;
@@ -274,6 +277,142 @@ static enum sl_code update_drop(struct sl_client_store *s, struct sl_err *err)
     close_update(f);
     if (renameat(f->dir_fd, "update", f->dir_fd, "update.tmp") != 0 && errno != ENOENT)
         return sl_err_errno(err, errno, "%s/update", f->dir);
+    if (unlinkat(f->dir_fd, "state.next", 0) != 0 && errno != ENOENT)
+        return sl_err_errno(err, errno, "%s/state.next", f->dir);
+    return SL_OK;
+}
+
+/* --- state
+ * ---------------------------------------------------------------------------------------
+ */
+
+static void state_header(const struct sl_kept_update *u, uint64_t n,
+                         const struct sl_blob_id *sum, uint8_t h[STATE_HEADER])
+{
+    struct sl_blob_id own;
+    memset(h, 0, STATE_HEADER);
+    put(h, STATE_MAGIC, 8);
+    put(h + 8, &u->run_id, 8);
+    put(h + 16, &u->round, 4);
+    put(h + 24, &n, 8);
+    put(h + 32, sum->bytes, 16);
+    put(h + 48, u->blob.id.bytes, 16);
+    put(h + 64, &u->blob.size, 8);
+    sl_xxh3_128(h, STATE_HASHED, &own);
+    put(h + STATE_HASHED, own.bytes, 16);
+}
+
+struct state_file {
+    struct sl_kept_update of; /* run, round and blob only */
+    uint64_t n;
+    struct sl_blob_id sum;
+};
+
+/* Opens a state file and reads its header; *ret_fd -1 when it is not there or damaged. */
+static enum sl_code state_open(struct files *f, const char *name, int *ret_fd,
+                               struct state_file *ret, struct sl_err *err)
+{
+    uint8_t h[STATE_HEADER];
+    struct sl_blob_id own;
+    *ret_fd = -1;
+    int fd = openat(f->dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return errno == ENOENT ? SL_OK : sl_err_errno(err, errno, "%s/%s", f->dir, name);
+    bool good = read_full(fd, 0, h, STATE_HEADER) && memcmp(h, STATE_MAGIC, 8) == 0;
+    if (good) {
+        sl_xxh3_128(h, STATE_HASHED, &own);
+        good = memcmp(h + STATE_HASHED, own.bytes, 16) == 0;
+    }
+    if (!good) {
+        close(fd);
+        sl_log_write(f->log, SL_LOG_WARN, "%s/%s: damaged; going on without it", f->dir, name);
+        return SL_OK;
+    }
+    *ret = (struct state_file){0};
+    memcpy(&ret->of.run_id, h + 8, 8);
+    memcpy(&ret->of.round, h + 16, 4);
+    memcpy(&ret->n, h + 24, 8);
+    memcpy(ret->sum.bytes, h + 32, 16);
+    memcpy(ret->of.blob.id.bytes, h + 48, 16);
+    memcpy(&ret->of.blob.size, h + 64, 8);
+    *ret_fd = fd;
+    return SL_OK;
+}
+
+static enum sl_code state_read(struct sl_client_store *s, uint64_t run_id, uint8_t *ret,
+                               size_t n, bool *ret_present, struct sl_err *err)
+{
+    struct files *f = (struct files *)s;
+    struct state_file file;
+    struct sl_blob_id sum;
+    int fd;
+    *ret_present = false;
+    enum sl_code rc = state_open(f, "state", &fd, &file, err);
+    if (rc != SL_OK || fd < 0)
+        return rc;
+    if (file.of.run_id == run_id && file.n == n) {
+        bool good = read_full(fd, STATE_HEADER, ret, n);
+        sl_xxh3_128(ret, n, &sum);
+        *ret_present = good && sl_blob_id_equal(&sum, &file.sum);
+        if (!*ret_present)
+            sl_log_write(f->log, SL_LOG_WARN, "%s/state: damaged; going on without it",
+                         f->dir);
+    }
+    close(fd);
+    return SL_OK;
+}
+
+static enum sl_code state_stage(struct sl_client_store *s, const struct sl_kept_update *u,
+                                const uint8_t *data, size_t n, struct sl_err *err)
+{
+    struct files *f = (struct files *)s;
+    uint8_t h[STATE_HEADER];
+    struct sl_blob_id sum;
+    sl_xxh3_128(data, n, &sum);
+    state_header(u, n, &sum, h);
+    int fd = openat(f->dir_fd, "state.tmp",
+                    O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return sl_err_errno(err, errno, "%s/state.tmp", f->dir);
+    bool good = write_full(fd, 0, h, STATE_HEADER) &&
+                write_full(fd, STATE_HEADER, data, n) && fdatasync(fd) == 0;
+    int e = errno;
+    close(fd);
+    if (good && renameat(f->dir_fd, "state.tmp", f->dir_fd, "state.next") == 0 &&
+        fsync(f->dir_fd) == 0)
+        return SL_OK;
+    e = good ? errno : e;
+    unlinkat(f->dir_fd, "state.tmp", 0);
+    return sl_err_errno(err, e, "%s/state.tmp", f->dir);
+}
+
+static enum sl_code state_staged(struct sl_client_store *s, bool *ret_present,
+                                 struct sl_kept_update *ret, struct sl_err *err)
+{
+    struct files *f = (struct files *)s;
+    struct state_file file;
+    int fd;
+    enum sl_code rc = state_open(f, "state.next", &fd, &file, err);
+    *ret_present = rc == SL_OK && fd >= 0;
+    if (!*ret_present)
+        return rc;
+    close(fd);
+    *ret = file.of;
+    return SL_OK;
+}
+
+static enum sl_code state_commit(struct sl_client_store *s, uint64_t run_id,
+                                 uint32_t round, struct sl_err *err)
+{
+    struct files *f = (struct files *)s;
+    bool present;
+    struct sl_kept_update of = {0};
+    enum sl_code rc = state_staged(s, &present, &of, err);
+    if (rc != SL_OK || !present || of.run_id != run_id || of.round != round)
+        return rc;
+    if (renameat(f->dir_fd, "state.next", f->dir_fd, "state") != 0 ||
+        fsync(f->dir_fd) != 0)
+        return sl_err_errno(err, errno, "%s/state", f->dir);
     return SL_OK;
 }
 
@@ -296,6 +435,10 @@ static const struct sl_client_store_ops ops = {
     .update_load = update_load,
     .update_read = update_read,
     .update_drop = update_drop,
+    .state_read = state_read,
+    .state_stage = state_stage,
+    .state_staged = state_staged,
+    .state_commit = state_commit,
     .close = store_close,
 };
 

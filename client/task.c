@@ -338,6 +338,8 @@ static void on_settled(struct sl_task *t, const struct sl_msg *m,
         t->kept.round != m->poll_reply.settled_round)
         return;
     say(out, m->poll_reply.settled_committed ? SL_NOTE_COMMITTED : SL_NOTE_LEFT_OUT);
+    if (m->poll_reply.settled_committed)
+        add(out, SL_TASK_COMMIT_STATE);
     drop_kept(t, out);
 }
 

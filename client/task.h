@@ -89,6 +89,7 @@ enum sl_task_action_kind {
     SL_TASK_FINISH_BLOB,   /* blob, ref */
     SL_TASK_RELEASE_BLOB,  /* blob, ref */
     SL_TASK_LOAD_KEPT,
+    SL_TASK_COMMIT_STATE, /* the kept update's round is committed with it */
     SL_TASK_DROP_KEPT,
     SL_TASK_WORK,
     SL_TASK_SAY, /* note: something an operator wants to read */

@@ -23,6 +23,7 @@ struct sl_workplace {
     size_t n_train;
     struct sl_model *model;
     struct sl_local_bench *bench;
+    uint8_t *state; /* as read, sl_local_state_bytes; NULL until it is needed */
     int64_t local_steps;
 };
 
@@ -41,6 +42,7 @@ static void clear(struct sl_workplace *w)
 {
     sl_local_bench_free(w->bench);
     sl_model_free(w->model);
+    free(w->state);
     free(w->order);
     sl_dataset_deinit(&w->set);
     sl_plan_deinit(&w->plan);
@@ -219,6 +221,22 @@ static enum sl_code set_up(struct sl_workplace *w, const struct sl_client_job *j
  * ---------------------------------------------------------------------------------------------
  */
 
+/* The state of this client's last committed round; *ret NULL when there is none. */
+static enum sl_code carry_over(struct sl_workplace *w, uint64_t run, const uint8_t **ret,
+                               struct sl_err *err)
+{
+    struct sl_client_store *store = w->config.store;
+    size_t n = sl_local_state_bytes(&w->plan, sl_model_layout(w->model));
+    bool present = false;
+    if (n == 0)
+        return SL_OK;
+    if (w->state == NULL && (w->state = sl_calloc(n, 1)) == NULL)
+        return sl_err_set(err, SL_E_NOMEM, "state of %zu bytes", n);
+    enum sl_code rc = store->ops->state_read(store, run, w->state, n, &present, err);
+    *ret = present ? w->state : NULL;
+    return rc;
+}
+
 static enum sl_code train(struct sl_workplace *w, const struct sl_client_job *job,
                           const struct sl_local_data *data, struct sl_client_result *r,
                           struct sl_err *err)
@@ -228,15 +246,20 @@ static enum sl_code train(struct sl_workplace *w, const struct sl_client_job *jo
                                    .round = job->order.round,
                                    .local_steps = w->local_steps,
                                    .evaluate = job->order.evaluate};
+    struct sl_client_store *store = w->config.store;
     struct sl_update_meta meta;
     const uint8_t *update;
-    size_t n;
-    enum sl_code rc =
-        sl_local_train(w->bench, &order, data, job->model, &meta, &update, &n, err);
+    size_t n, n_state = sl_local_state_bytes(&w->plan, sl_model_layout(w->model));
+    enum sl_code rc = carry_over(w, job->order.run_id, &order.state, err);
+    if (rc == SL_OK)
+        rc = sl_local_train(w->bench, &order, data, job->model, &meta, &update, &n, err);
     if (rc != SL_OK)
         return rc;
     sl_client_keep(job, &meta, update, n, &r->kept);
-    rc = w->config.store->ops->update_write(w->config.store, &r->kept, update, n, err);
+    if (n_state > 0)
+        rc = store->ops->state_stage(store, &r->kept, sl_local_state(w->bench), n_state, err);
+    if (rc == SL_OK)
+        rc = store->ops->update_write(store, &r->kept, update, n, err);
     return rc == SL_OK ? SL_OK : sl_err_wrap(err, rc, "keep the update");
 }
 

@@ -7,6 +7,7 @@
 
 #include "accel/nn/model.h"
 #include "accel/nn/train.h"
+#include "accel/codec/codec.h"
 #include "common/dataset.h"
 #include "common/index_file.h"
 #include "common/partition.h"
@@ -90,11 +91,11 @@ struct run {
     struct sl_model_spec spec;
     struct sl_model *model;
     size_t n_values;
+    struct sl_codec codec; /* of updates */
     struct sl_dataset test;
     uint32_t n_clients;
     uint64_t *weight; /* expected of each client; owned */
     float *values;
-    float *tile;      /* TILE_VALUES, loop thread */
     uint8_t digest[SL_DIGEST_BYTES];
     struct sl_sum sum;
     const struct sl_strategy_ops *strategy;

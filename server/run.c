@@ -82,7 +82,8 @@ static enum sl_code build_model(struct run *r, uint32_t n_classes, struct sl_err
         return sl_err_wrap(err, rc, "model");
     r->n_values = sl_model_layout(r->model)->n_values;
     struct sl_trainer_options o = {.max_batch = EVAL_BATCH};
-    return sl_trainer_new(r->model, &o, &r->trainer, err);
+    rc = sl_codec_init(&p->uplink, sl_model_layout(r->model), &r->codec, err);
+    return rc != SL_OK ? rc : sl_trainer_new(r->model, &o, &r->trainer, err);
 }
 
 static enum sl_code build_sum(struct run *r, struct sl_err *err)
@@ -124,7 +125,6 @@ static enum sl_code build_vectors(struct run *r, struct sl_err *err)
 {
     r->n_state = r->strategy->state_values(&r->plan, r->n_values);
     r->values = sl_calloc(r->n_values, sizeof(float));
-    r->tile = sl_calloc(TILE_VALUES, sizeof(float));
     r->state = r->n_state > 0 ? sl_calloc(r->n_state, sizeof(float)) : NULL;
     uint32_t most = sl_plan_cohort_size(&r->plan);
     double wanted = (double)most * r->plan.selection.over_select + 1;
@@ -135,7 +135,7 @@ static enum sl_code build_vectors(struct run *r, struct sl_err *err)
     r->eval.n = r->n_clients;
     r->eval.counts = sl_calloc(r->n_clients, sizeof(*r->eval.counts));
     r->eval.there = sl_calloc(r->n_clients, sizeof(*r->eval.there));
-    if (r->values == NULL || r->tile == NULL || r->uploads == NULL ||
+    if (r->values == NULL || r->uploads == NULL ||
         (r->n_state > 0 && r->state == NULL) || r->eval.counts == NULL || r->eval.there == NULL)
         return sl_err_set(err, SL_E_NOMEM, "model of %zu values", r->n_values);
     for (uint32_t i = 0; i < r->n_slots; i++) {
@@ -224,7 +224,7 @@ void run_free(struct run *r)
     free(r->eval.counts);
     free(r->eval.there);
     free(r->values);
-    free(r->tile);
+    sl_codec_deinit(&r->codec);
     free(r->state);
     free(r->weight);
     free(r->plan_text);
@@ -706,7 +706,7 @@ static enum sl_code prepare(struct sl_coordinator *c, struct run_entry *e, struc
     sl_plan_deinit(&plan);
     if (rc == SL_OK)
         rc = c->env.store->ops->spool_open(c->env.store, r->id, r->n_slots,
-                                           r->n_values * sizeof(float), err);
+                                           r->codec.n_bytes, err);
     if (rc != SL_OK) {
         run_free(r);
         return rc;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Updates on their way into the sum: spooled chunk by chunk, checked as a whole, journalled,
  * acknowledged, added. An update of one chunk takes all of that inside its request, straight from
- * memory; longer ones are checked and added by workers, tile by tile from the spool. */
+ * memory; longer ones are checked and added by workers, piece by piece from the spool. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -18,13 +18,13 @@ static uint32_t n_chunks(uint64_t bytes)
 
 static bool one_chunk(const struct run *r)
 {
-    return r->model_ref.size <= SL_CHUNK_BYTES;
+    return r->codec.n_bytes <= SL_CHUNK_BYTES;
 }
 
 void upload_reset(struct upload *u)
 {
     if (u->have != NULL)
-        memset(u->have, 0, (n_chunks(u->run->model_ref.size) + 7) / 8);
+        memset(u->have, 0, (n_chunks(u->run->codec.n_bytes) + 7) / 8);
     u->n_have = 0;
     u->check = NULL; /* one under way finds that it is no longer wanted */
     u->added = false;
@@ -35,11 +35,11 @@ void upload_reset(struct upload *u)
 
 static uint64_t next_missing(const struct upload *u)
 {
-    uint32_t n = n_chunks(u->run->model_ref.size);
+    uint32_t n = n_chunks(u->run->codec.n_bytes);
     for (uint32_t i = 0; i < n; i++)
         if ((u->have[i / 8] & (1u << i % 8)) == 0)
             return (uint64_t)i * SL_CHUNK_BYTES;
-    return u->run->model_ref.size;
+    return u->run->codec.n_bytes;
 }
 
 /* --- checks --------------------------------------------------------------------------------------- */
@@ -50,9 +50,9 @@ static enum sl_code check_meta(const struct run *r, uint32_t client,
 {
     const struct sl_client_entry *e = sl_registry_at(&r->c->registry, client);
     uint64_t max = r->plan.aggregation.max_weight;
-    if (m->encoding != (uint32_t)r->plan.uplink)
+    if (m->encoding != (uint32_t)r->plan.uplink.encoding)
         return sl_err_set(err, SL_E_REJECTED, "encoding %" PRIu32 " (%d expected)", m->encoding,
-                          (int)r->plan.uplink);
+                          (int)r->plan.uplink.encoding);
     if (m->weight == 0 || m->weight > max)
         return sl_err_set(err, SL_E_REJECTED, "weight %" PRIu64 " (1 to %" PRIu64 " allowed)",
                           m->weight, max);
@@ -87,36 +87,95 @@ static enum sl_code checksum_error(struct sl_err *err)
     return sl_err_set(err, SL_E_REJECTED, "checksum of the update does not match its name");
 }
 
-/* Reads an update tile by tile; with the id it should have: checks hash and values, else adds it to
- * the sum. */
-static enum sl_code walk_spool(struct run *r, uint32_t slot, const struct sl_update_meta *meta,
-                               const struct sl_blob_id *check, struct sl_err *err)
-{
-    struct sl_store *s = r->c->env.store;
-    float *tile = malloc(TILE_VALUES * sizeof(float));
+/* Where an update lies: in memory, or in a slot of the spool. */
+struct source {
+    const uint8_t *bytes; /* NULL: in the spool */
+    uint32_t slot;
+};
+
+/* What going through an update is for. */
+struct walk {
+    struct run *r;
+    struct source from;
+    const struct sl_update_meta *meta;
+    const struct sl_blob_id *check; /* hash and values are checked; NULL: added to the sum */
+    struct sl_decoder decoder;
     struct sl_xxh3 hash;
-    struct sl_blob_id id;
-    enum sl_code rc = tile == NULL ? sl_err_set(err, SL_E_NOMEM, "tile") : SL_OK;
-    sl_xxh3_init(&hash);
-    for (size_t at = 0; rc == SL_OK && at < r->n_values; at += TILE_VALUES) {
-        size_t n = r->n_values - at < TILE_VALUES ? r->n_values - at : TILE_VALUES;
-        rc = s->ops->spool_read(s, slot, at * sizeof(float), (uint8_t *)tile,
-                                n * sizeof(float), err);
-        if (rc != SL_OK)
-            break;
-        if (check != NULL) {
-            sl_xxh3_update(&hash, tile, n * sizeof(float));
-            rc = check_values(r, meta, tile, at, n, err);
-        } else {
-            sl_sum_add_tile(&r->sum, at, tile, n, meta->weight,
-                            r->strategy->scale(&r->plan, meta));
-        }
+    float *values;  /* [TILE_VALUES] */
+    uint8_t *bytes; /* of the header, or of a piece */
+};
+
+/* n bytes of the update, in order. */
+static enum sl_code fetch(struct walk *w, uint64_t offset, size_t n, const uint8_t **ret,
+                          struct sl_err *err)
+{
+    struct sl_store *s = w->r->c->env.store;
+    enum sl_code rc = SL_OK;
+    *ret = w->from.bytes != NULL ? w->from.bytes + offset : w->bytes;
+    if (w->from.bytes == NULL)
+        rc = s->ops->spool_read(s, w->from.slot, offset, w->bytes, n, err);
+    if (rc == SL_OK && w->check != NULL)
+        sl_xxh3_update(&w->hash, *ret, n);
+    return rc;
+}
+
+static enum sl_code walk_piece(struct walk *w, const struct sl_codec_piece *p, struct sl_err *err)
+{
+    struct run *r = w->r;
+    const uint8_t *bytes;
+    enum sl_code rc = fetch(w, p->offset, p->n_bytes, &bytes, err);
+    if (rc == SL_OK)
+        rc = sl_decoder_piece(&w->decoder, p, bytes, w->values, err);
+    if (rc == SL_OK && w->check != NULL)
+        return check_values(r, w->meta, w->values, p->first, p->n, err);
+    if (rc == SL_OK)
+        sl_sum_add_tile(&r->sum, p->first, w->values, p->n, w->meta->weight,
+                        r->strategy->scale(&r->plan, w->meta));
+    return rc;
+}
+
+static enum sl_code walk_open(struct walk *w, struct sl_err *err)
+{
+    const struct sl_codec *codec = &w->r->codec;
+    size_t most = SL_CODEC_PIECE_BYTES(TILE_VALUES);
+    size_t room = codec->header_bytes > most ? (size_t)codec->header_bytes : most;
+    const uint8_t *header = NULL;
+    w->values = malloc(TILE_VALUES * sizeof(*w->values));
+    w->bytes = w->from.bytes == NULL ? malloc(room) : NULL;
+    if (w->values == NULL || (w->from.bytes == NULL && w->bytes == NULL))
+        return sl_err_set(err, SL_E_NOMEM, "no memory for a piece of an update");
+    sl_xxh3_init(&w->hash);
+    enum sl_code rc = sl_decoder_init(codec, &w->decoder, err);
+    if (rc == SL_OK && codec->header_bytes > 0)
+        rc = fetch(w, 0, (size_t)codec->header_bytes, &header, err);
+    return rc == SL_OK ? sl_decoder_header(&w->decoder, header, err) : rc;
+}
+
+/* Goes through an update piece by piece; with the id it should have: checks hash and values, else adds
+ * it to the sum. */
+static enum sl_code walk_update(struct run *r, struct source from, const struct sl_update_meta *meta,
+                                const struct sl_blob_id *check, struct sl_err *err)
+{
+    struct walk w = {.r = r, .from = from, .meta = meta, .check = check};
+    enum sl_code rc = walk_open(&w, err);
+    for (size_t at = 0; rc == SL_OK && at < r->n_values;) {
+        struct sl_codec_piece p = sl_codec_piece(&r->codec, at, TILE_VALUES);
+        rc = walk_piece(&w, &p, err);
+        at += p.n;
     }
-    free(tile);
+    sl_decoder_deinit(&w.decoder);
+    free(w.values);
+    free(w.bytes);
     if (rc != SL_OK || check == NULL)
         return rc;
-    sl_xxh3_final(&hash, &id);
+    struct sl_blob_id id;
+    sl_xxh3_final(&w.hash, &id);
     return sl_blob_id_equal(&id, check) ? SL_OK : checksum_error(err);
+}
+
+static struct source in_spool(uint32_t slot)
+{
+    return (struct source){.slot = slot};
 }
 
 /* --- acceptance ------------------------------------------------------------------------------------ */
@@ -145,17 +204,37 @@ static void note_eval(struct run *r, uint32_t client, const struct sl_update_met
     r->eval.counts[client] = m->eval;
 }
 
-static void add_from(struct run *r, struct upload *u, const float *values)
+static void added(struct run *r, struct upload *u)
 {
-    sl_sum_add_tile(&r->sum, 0, values, r->n_values, u->meta.weight,
-                    r->strategy->scale(&r->plan, &u->meta));
     sl_sum_count(&r->sum, u->meta.weight);
     u->added = true;
     SL_CRASH_POINT("after_add");
 }
 
-/* The update is good: journal, acknowledge, add. values: of a one-chunk update, else NULL. */
-static void accept(struct run *r, struct upload *u, const float *values)
+/* Some pieces of an update may be in: the whole sum is made anew from the spool. */
+static void add_failed(struct run *r, enum sl_code rc, const struct sl_err *err)
+{
+    sl_sum_clear(&r->sum);
+    for (uint32_t i = 0; i < r->n_slots; i++)
+        r->uploads[i].added = false;
+    core_fault(r->c, rc, err);
+}
+
+static void add_from(struct run *r, struct upload *u, const uint8_t *bytes)
+{
+    struct sl_err err;
+    struct source memory = {.bytes = bytes};
+    enum sl_code rc = r->work.busy ? SL_OK : walk_update(r, memory, &u->meta, NULL, &err);
+    if (r->work.busy)
+        return; /* a worker has the sum; this one's turn comes */
+    if (rc == SL_OK)
+        added(r, u);
+    else
+        add_failed(r, rc, &err);
+}
+
+/* The update is good: journal, acknowledge, add. bytes: of a one-chunk update, else NULL. */
+static void accept(struct run *r, struct upload *u, const uint8_t *bytes)
 {
     struct sl_coordinator *c = r->c;
     uint32_t client = r->round.members[u->position].client;
@@ -194,8 +273,8 @@ static void accept(struct run *r, struct upload *u, const float *values)
         core_reply_put(c, u->request, SL_PUT_ACCEPTED, 0, "");
     u->asks = false;
     SL_CRASH_POINT("after_ack");
-    if (values != NULL)
-        add_from(r, u, values);
+    if (bytes != NULL)
+        add_from(r, u, bytes);
     struct sl_round_event ev = {.kind = SL_ROUND_EV_ACCEPTED, .now_ms = c->now_ms, .client = client};
     commit_act(r, sl_round_step(&r->round, &ev));
     upload_advance(r);
@@ -204,7 +283,7 @@ static void accept(struct run *r, struct upload *u, const float *values)
 static void check_run(struct sl_job *job)
 {
     struct check *k = (struct check *)job;
-    k->rc = walk_spool(k->run, k->position, &k->meta, &k->blob.id, &k->err);
+    k->rc = walk_update(k->run, in_spool(k->position), &k->meta, &k->blob.id, &k->err);
 }
 
 static void unlink_check(struct run *r, struct check *k)
@@ -214,6 +293,15 @@ static void unlink_check(struct run *r, struct check *k)
             *at = k->next;
             return;
         }
+}
+
+/* The spool can't be read, or there is no memory: not the client's fault. */
+static void check_failed(struct run *r, struct upload *u, enum sl_code rc, const struct sl_err *err)
+{
+    if (u->asks)
+        core_stall(r->c, u->request, 0);
+    upload_reset(u);
+    core_fault(r->c, rc, err);
 }
 
 static void check_done(struct sl_job *job, void *ctx)
@@ -239,11 +327,8 @@ static void check_done(struct sl_job *job, void *ctx)
         accept(r, u, NULL);
     } else if (k->rc == SL_E_REJECTED) {
         reject(r, k->client, u, k->err.msg);
-    } else { /* the spool can't be read: not the client's fault */
-        if (u->asks)
-            core_stall(r->c, u->request, 0);
-        upload_reset(u);
-        core_fault(r->c, k->rc, &k->err);
+    } else {
+        check_failed(r, u, k->rc, &k->err);
     }
     free(k);
 }
@@ -297,16 +382,14 @@ static void complete(struct run *r, struct upload *u, sl_request_id id, const st
         begin_check(r, u);
         return;
     }
-    struct sl_blob_id id_is;
-    memcpy(r->tile, m->attachment, m->attachment_bytes); /* aligned */
-    sl_xxh3_128(r->tile, m->attachment_bytes, &id_is);
-    rc = sl_blob_id_equal(&id_is, &u->blob.id) ? SL_OK : checksum_error(&err);
+    struct source memory = {.bytes = m->attachment};
+    rc = walk_update(r, memory, &u->meta, &u->blob.id, &err);
     if (rc == SL_OK)
-        rc = check_values(r, &u->meta, r->tile, 0, r->n_values, &err);
-    if (rc == SL_OK)
-        accept(r, u, r->tile);
-    else
+        accept(r, u, m->attachment);
+    else if (rc == SL_E_REJECTED)
         reject(r, client, u, err.msg);
+    else
+        check_failed(r, u, rc, &err);
 }
 
 /* --- requests --------------------------------------------------------------------------------------- */
@@ -376,7 +459,7 @@ static struct upload *welcome(struct sl_coordinator *c, uint32_t client, sl_requ
 
 static bool misshapen(const struct run *r, const struct sl_msg *m, char reason[SL_WIRE_REASON])
 {
-    uint64_t size = r->model_ref.size, left = size - m->put_chunk.offset;
+    uint64_t size = r->codec.n_bytes, left = size - m->put_chunk.offset;
     uint64_t want = left < SL_CHUNK_BYTES ? left : SL_CHUNK_BYTES;
     if (m->put_chunk.blob.size != size) {
         snprintf(reason, SL_WIRE_REASON, "update of %" PRIu64 " bytes (%" PRIu64 " expected)",
@@ -404,7 +487,7 @@ void upload_put(struct sl_coordinator *c, uint32_t client, sl_request_id id, con
         bool takes_over = m->put_chunk.has_meta;
         sl_request_id other = takes_over ? u->request : id;
         if (!takes_over || u->asks)
-            core_reply_put(c, other, SL_PUT_MORE, r->model_ref.size, "");
+            core_reply_put(c, other, SL_PUT_MORE, r->codec.n_bytes, "");
         if (takes_over)
             u->request = id;
         u->asks = u->asks || takes_over;
@@ -416,7 +499,7 @@ void upload_put(struct sl_coordinator *c, uint32_t client, sl_request_id id, con
         reject(r, client, u, reason);
         return;
     }
-    if (u->have == NULL && (u->have = sl_calloc((n_chunks(r->model_ref.size) + 7) / 8, 1)) == NULL) {
+    if (u->have == NULL && (u->have = sl_calloc((n_chunks(r->codec.n_bytes) + 7) / 8, 1)) == NULL) {
         core_stall(c, id, 0);
         return;
     }
@@ -429,7 +512,7 @@ void upload_put(struct sl_coordinator *c, uint32_t client, sl_request_id id, con
         core_fault(c, err.code, &err);
         return;
     }
-    if (m->put_chunk.has_meta && u->n_have == n_chunks(r->model_ref.size))
+    if (m->put_chunk.has_meta && u->n_have == n_chunks(r->codec.n_bytes))
         complete(r, u, id, m);
     else
         core_reply_put(c, id, SL_PUT_MORE, next_missing(u), "");
@@ -440,7 +523,7 @@ void upload_put(struct sl_coordinator *c, uint32_t client, sl_request_id id, con
 static void add_run(struct sl_job *job)
 {
     struct work *w = (struct work *)job;
-    w->rc = walk_spool(w->adds->run, w->adds->position, &w->adds->meta, NULL, &w->err);
+    w->rc = walk_update(w->adds->run, in_spool(w->adds->position), &w->adds->meta, NULL, &w->err);
 }
 
 static void add_done(struct sl_job *job, void *ctx)
@@ -453,16 +536,11 @@ static void add_done(struct sl_job *job, void *ctx)
         r->c->env.wake_at(r->c->env.ctx, r->c->now_ms);
         return;
     }
-    if (w->rc != SL_OK) { /* some tiles may be in: the whole sum is made anew */
-        sl_sum_clear(&r->sum);
-        for (uint32_t i = 0; i < r->n_slots; i++)
-            r->uploads[i].added = false;
-        core_fault(r->c, w->rc, &w->err);
+    if (w->rc != SL_OK) {
+        add_failed(r, w->rc, &w->err);
         return;
     }
-    sl_sum_count(&r->sum, w->adds->meta.weight);
-    w->adds->added = true;
-    SL_CRASH_POINT("after_add");
+    added(r, w->adds);
     upload_advance(r);
 }
 
@@ -495,8 +573,8 @@ enum sl_code upload_restore(struct run *r, uint32_t position, const struct sl_me
     struct sl_err why = {0};
     u->blob = row->blob;
     u->meta = row->meta;
-    bool good = row->slot == position && row->blob.size == r->model_ref.size &&
-                walk_spool(r, u->position, &u->meta, &u->blob.id, &why) == SL_OK;
+    bool good = row->slot == position && row->blob.size == r->codec.n_bytes &&
+                walk_update(r, in_spool(u->position), &u->meta, &u->blob.id, &why) == SL_OK;
     if (!good) {
         sl_log_write(c->env.log, SL_LOG_WARN,
                      "spooled update of client %" PRIu32 " is damaged; asking for it again",

@@ -11,6 +11,7 @@
 struct bench {
     struct sl_local_bench *bench;
     uint32_t *split; /* [largest share of samples] */
+    uint8_t *state;  /* [n_state] */
 };
 
 struct sl_training {
@@ -23,6 +24,8 @@ struct sl_training {
     struct bench *bench;
     unsigned n_workers;
     size_t largest;
+    struct sl_codec codec;
+    size_t n_state; /* bytes a client carries over */
 };
 
 static enum sl_code make_model(struct sl_training *t, struct sl_err *err)
@@ -36,8 +39,12 @@ static enum sl_code make_model(struct sl_training *t, struct sl_err *err)
         return rc;
     struct sl_shape shape = {.n_dims = 3,
                              .dim = {t->set.channels, t->set.height, t->set.width}};
-    return sl_model_new(&t->spec, &shape, t->set.n_classes, SL_LOSS_SOFTMAX_CE, &t->model,
-                        err);
+    rc = sl_model_new(&t->spec, &shape, t->set.n_classes, SL_LOSS_SOFTMAX_CE, &t->model,
+                      err);
+    if (rc != SL_OK)
+        return rc;
+    t->n_state = sl_local_state_bytes(p, sl_model_layout(t->model));
+    return sl_codec_init(&p->uplink, sl_model_layout(t->model), &t->codec, err);
 }
 
 static enum sl_code make_partition(struct sl_training *t, struct sl_err *err)
@@ -106,8 +113,10 @@ void sl_training_free(struct sl_training *t)
     for (unsigned w = 0; t->bench != NULL && w < t->n_workers; w++) {
         sl_local_bench_free(t->bench[w].bench);
         free(t->bench[w].split);
+        free(t->bench[w].state);
     }
     free(t->bench);
+    sl_codec_deinit(&t->codec);
     sl_index_table_deinit(&t->steps);
     sl_partition_deinit(&t->part);
     sl_model_free(t->model);
@@ -124,6 +133,16 @@ const struct sl_plan *sl_training_plan(const struct sl_training *t)
 const struct sl_model *sl_training_model(const struct sl_training *t)
 {
     return t->model;
+}
+
+const struct sl_codec *sl_training_codec(const struct sl_training *t)
+{
+    return &t->codec;
+}
+
+size_t sl_training_state_bytes(const struct sl_training *t)
+{
+    return t->n_state;
 }
 
 const struct sl_partition *sl_training_partition(const struct sl_training *t)
@@ -181,7 +200,9 @@ static enum sl_code ready_bench(struct sl_training *t, struct bench *b,
 {
     if (b->split == NULL)
         b->split = sl_calloc(t->largest, sizeof(*b->split));
-    if (b->split == NULL)
+    if (b->state == NULL && t->n_state > 0)
+        b->state = sl_calloc(t->n_state, 1);
+    if (b->split == NULL || (t->n_state > 0 && b->state == NULL))
         return sl_err_set(err, SL_E_NOMEM, "worker's bench");
     return b->bench != NULL ? SL_OK
                             : sl_local_bench_new(t->plan, t->model, &b->bench, err);
@@ -213,8 +234,17 @@ static enum sl_code train(struct sl_training *t, struct bench *b,
                                    .evaluate = task->evaluate};
     const uint8_t *update;
     size_t n;
-    enum sl_code rc = sl_local_train(b->bench, &order, data, task->start, &r->meta,
-                                     &update, &n, &r->err);
+    enum sl_code rc = SL_OK;
+    if (task->states != NULL && task->state != SL_VFILE_NONE) {
+        rc = sl_vfile_read(task->states, task->state, b->state, t->n_state, &r->err);
+        order.state = b->state;
+    }
+    if (rc == SL_OK)
+        rc = sl_local_train(b->bench, &order, data, task->start, &r->meta, &update, &n,
+                            &r->err);
+    if (rc == SL_OK && task->states != NULL)
+        rc = sl_vfile_write(task->states, task->staged, sl_local_state(b->bench),
+                            t->n_state, &r->err);
     if (rc != SL_OK)
         return rc;
     sl_xxh3_128(update, n, &r->blob.id);

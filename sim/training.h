@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "accel/codec/codec.h"
 #include "accel/nn/model.h"
 #include "client/local/local.h"
 #include "common/dataset.h"
@@ -31,6 +32,10 @@ const struct sl_model *sl_training_model(const struct sl_training *t);
 const struct sl_partition *sl_training_partition(const struct sl_training *t);
 const struct sl_dataset *sl_training_set(const struct sl_training *t);
 
+/* How updates are encoded, and bytes that a client carries from round to round. */
+const struct sl_codec *sl_training_codec(const struct sl_training *t);
+size_t sl_training_state_bytes(const struct sl_training *t);
+
 /* Samples that a task of this client goes through, counted once per use: what its device
  * needs time for. */
 uint64_t sl_training_samples(const struct sl_training *t, uint32_t client, bool train,
@@ -43,6 +48,10 @@ struct sl_training_task {
     const float *start;
     const struct sl_vfile *file; /* where the update goes */
     uint32_t region;
+    /* What the client carries over: read from `state` (SL_VFILE_NONE = nothing yet),
+     * written to `staged`. NULL: nothing is carried. */
+    const struct sl_vfile *states;
+    uint32_t state, staged;
 };
 
 struct sl_training_result {

@@ -69,6 +69,12 @@ enum sl_code sl_vfile_write(const struct sl_vfile *f, uint32_t region,
     return sl_spool_write(&f->file, region, 0, data, n, err);
 }
 
+enum sl_code sl_vfile_read(const struct sl_vfile *f, uint32_t region, uint8_t *ret,
+                           size_t n, struct sl_err *err)
+{
+    return sl_spool_read(&f->file, region, 0, ret, n, err);
+}
+
 size_t sl_vfile_used(const struct sl_vfile *f)
 {
     return f->file.n_slots - f->n_free;
@@ -105,6 +111,26 @@ void sl_vstore_clear(struct sl_vstore *s)
     s->kept = NULL;
     sl_vfile_give(s->file, s->region);
     s->region = SL_VFILE_NONE;
+}
+
+static void forget(struct sl_vstore *s, struct sl_vstate *state)
+{
+    if (state->region != SL_VFILE_NONE)
+        sl_vfile_give(s->states, state->region);
+    state->region = SL_VFILE_NONE;
+}
+
+void sl_vstore_stage(struct sl_vstore *s, const struct sl_vstate *state)
+{
+    forget(s, &s->staged);
+    s->staged = *state;
+}
+
+void sl_vstore_deinit(struct sl_vstore *s)
+{
+    sl_vstore_clear(s);
+    forget(s, &s->state);
+    forget(s, &s->staged);
 }
 
 static enum sl_code update_write(struct sl_client_store *base,
@@ -145,7 +171,62 @@ static enum sl_code update_read(struct sl_client_store *base, uint64_t offset,
 
 static enum sl_code update_drop(struct sl_client_store *base, struct sl_err *err)
 {
-    sl_vstore_clear(self(base));
+    struct sl_vstore *s = self(base);
+    sl_vstore_clear(s);
+    forget(s, &s->staged);
+    return SL_OK;
+}
+
+static enum sl_code state_read(struct sl_client_store *base, uint64_t run_id, uint8_t *ret,
+                               size_t n, bool *ret_present, struct sl_err *err)
+{
+    const struct sl_vstore *s = self(base);
+    *ret_present = s->state.region != SL_VFILE_NONE && s->state.run_id == run_id;
+    return *ret_present ? sl_vfile_read(s->states, s->state.region, ret, n, err) : SL_OK;
+}
+
+static enum sl_code state_stage(struct sl_client_store *base,
+                                const struct sl_kept_update *u, const uint8_t *data,
+                                size_t n, struct sl_err *err)
+{
+    struct sl_vstore *s = self(base);
+    struct sl_vstate state = {.run_id = u->run_id, .round = u->round, .blob = u->blob};
+    enum sl_code rc = s->states == NULL ? sl_err_set(err, SL_E_BUG, "no file of states")
+                                        : sl_vfile_take(s->states, &state.region, err);
+    if (rc != SL_OK)
+        return rc;
+    rc = sl_vfile_write(s->states, state.region, data, n, err);
+    if (rc == SL_OK)
+        sl_vstore_stage(s, &state);
+    else
+        sl_vfile_give(s->states, state.region);
+    return rc;
+}
+
+static enum sl_code state_staged(struct sl_client_store *base, bool *ret_present,
+                                 struct sl_kept_update *ret, struct sl_err *err)
+{
+    const struct sl_vstore *s = self(base);
+    (void)err;
+    *ret_present = s->staged.region != SL_VFILE_NONE;
+    if (*ret_present)
+        *ret = (struct sl_kept_update){.run_id = s->staged.run_id,
+                                       .round = s->staged.round,
+                                       .blob = s->staged.blob};
+    return SL_OK;
+}
+
+static enum sl_code state_commit(struct sl_client_store *base, uint64_t run_id,
+                                 uint32_t round, struct sl_err *err)
+{
+    struct sl_vstore *s = self(base);
+    (void)err;
+    if (s->staged.region == SL_VFILE_NONE || s->staged.run_id != run_id ||
+        s->staged.round != round)
+        return SL_OK;
+    forget(s, &s->state);
+    s->state = s->staged;
+    s->staged.region = SL_VFILE_NONE;
     return SL_OK;
 }
 
@@ -154,14 +235,23 @@ static void close_store(struct sl_client_store *base)
     (void)base; /* the content outlives the client that used it */
 }
 
-void sl_vstore_init(struct sl_vstore *s, struct sl_vfile *f)
+void sl_vstore_init(struct sl_vstore *s, struct sl_vfile *f, struct sl_vfile *states)
 {
     static const struct sl_client_store_ops ops = {
         .update_write = update_write,
         .update_load = update_load,
         .update_read = update_read,
         .update_drop = update_drop,
+        .state_read = state_read,
+        .state_stage = state_stage,
+        .state_staged = state_staged,
+        .state_commit = state_commit,
         .close = close_store,
     };
-    *s = (struct sl_vstore){.base.ops = &ops, .file = f, .region = SL_VFILE_NONE};
+    *s = (struct sl_vstore){.base.ops = &ops,
+                            .file = f,
+                            .region = SL_VFILE_NONE,
+                            .states = states,
+                            .state.region = SL_VFILE_NONE,
+                            .staged.region = SL_VFILE_NONE};
 }

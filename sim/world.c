@@ -264,7 +264,8 @@ static unsigned cores(void)
 static enum sl_code load_plans(struct sl_world *w, struct sl_err *err)
 {
     unsigned jobs = w->opt.jobs == 0 ? cores() : w->opt.jobs;
-    size_t n_plans = w->opt.n_plans, largest = 1;
+    size_t n_plans = w->opt.n_plans;
+    uint64_t largest = 1, largest_state = 1;
     w->training = sl_calloc(n_plans, sizeof(*w->training));
     w->runs = sl_calloc(n_plans, sizeof(*w->runs));
     if (w->training == NULL || w->runs == NULL)
@@ -274,13 +275,17 @@ static enum sl_code load_plans(struct sl_world *w, struct sl_err *err)
         rc = sl_training_new(&w->opt.plans[i], jobs, &w->training[i], err);
         if (rc != SL_OK)
             break;
-        size_t n = sl_model_layout(sl_training_model(w->training[i]))->n_values;
+        uint64_t n = sl_training_codec(w->training[i])->n_bytes;
+        uint64_t state = sl_training_state_bytes(w->training[i]);
         uint32_t clients = sl_training_partition(w->training[i])->clients;
         largest = n > largest ? n : largest;
+        largest_state = state > largest_state ? state : largest_state;
         w->n_clients = clients > w->n_clients ? clients : w->n_clients;
     }
     if (rc == SL_OK)
-        rc = sl_vfile_init(&w->file, largest * sizeof(float), err);
+        rc = sl_vfile_init(&w->file, largest, err);
+    if (rc == SL_OK)
+        rc = sl_vfile_init(&w->states, largest_state, err);
     if (rc == SL_OK)
         rc = sl_workers_new(jobs, &w->workers, err);
     return rc;
@@ -338,7 +343,7 @@ enum sl_code sl_world_new(const struct sl_world_options *opt, struct sl_world **
     if (w == NULL)
         return sl_err_set(err, SL_E_NOMEM, "world");
     w->opt = *opt;
-    w->file.file.fd = -1;
+    w->file.file.fd = w->states.file.fd = -1;
     w->free_request = NONE;
     w->executor = (struct sl_executor){.submit = submit, .self = w};
     enum sl_code rc = build(w, err);
@@ -361,6 +366,7 @@ void sl_world_free(struct sl_world *w)
     link_deinit(w);
     sl_store_mem_free(w->store);
     sl_vfile_deinit(&w->file);
+    sl_vfile_deinit(&w->states);
     sl_blob_cache_deinit(&w->blobs);
     sl_network_model_deinit(&w->network);
     sl_device_model_deinit(&w->devices);

@@ -107,12 +107,19 @@ static enum sl_code prepare_work(struct vclient *v, const struct sl_client_job *
                                                     job->order.kind == SL_TASK_EVALUATE,
                                         .start = job->model,
                                         .file = &w->file,
-                                        .region = SL_VFILE_NONE};
+                                        .region = SL_VFILE_NONE,
+                                        .staged = SL_VFILE_NONE};
     if (job->index >= sl_training_partition(k->training)->clients)
         return sl_err_set(err, SL_E_BUG, "client %" PRIu32 " has no samples", job->index);
     enum sl_code rc = sl_blob_cache_begin(&w->blobs, &k->model, err);
     if (rc == SL_OK && k->task.train)
         rc = sl_vfile_take(&w->file, &k->task.region, err);
+    if (rc == SL_OK && k->task.train && sl_training_state_bytes(k->training) > 0) {
+        const struct sl_vstate *s = &v->store.state;
+        k->task.states = &w->states;
+        k->task.state = s->run_id == k->order.run_id ? s->region : SL_VFILE_NONE;
+        rc = sl_vfile_take(&w->states, &k->task.staged, err);
+    }
     return rc;
 }
 
@@ -146,18 +153,47 @@ static struct work *end_work(struct vclient *v)
     return k;
 }
 
+/* The update as the coordinator reads it. */
+static enum sl_code decode_update(const struct sl_world *w, const struct work *k,
+                                  uint8_t *bytes, float *ret, struct sl_err *err)
+{
+    const struct sl_codec *c = sl_training_codec(k->training);
+    struct sl_decoder d;
+    enum sl_code rc = sl_vfile_read(&w->file, k->task.region, bytes, c->n_bytes, err);
+    if (rc != SL_OK)
+        return rc;
+    rc = sl_decoder_init(c, &d, err);
+    if (rc == SL_OK)
+        rc = sl_decoder_header(&d, bytes, err);
+    struct sl_codec_piece p;
+    for (size_t at = 0; rc == SL_OK && at < c->n_values; at += p.n) {
+        p = sl_codec_piece(c, at, c->n_values + 16);
+        rc = sl_decoder_piece(&d, &p, bytes + p.offset, ret + at, err);
+    }
+    sl_decoder_deinit(&d);
+    return rc;
+}
+
 static void show_update(struct sl_world *w, const struct work *k)
 {
-    size_t n = (size_t)k->result.blob.size;
-    float *values = malloc(n);
+    const struct sl_codec *c = sl_training_codec(k->training);
+    float *values = sl_calloc(c->n_values, sizeof(*values));
+    uint8_t *bytes = sl_calloc(c->n_bytes, 1);
     struct sl_err err = {.msg = "update"};
-    if (values == NULL || sl_spool_read(&w->file.file, k->task.region, 0,
-                                        (uint8_t *)values, n, &err) != SL_OK)
+    if (values == NULL || bytes == NULL ||
+        decode_update(w, k, bytes, values, &err) != SL_OK)
         world_fail(w, SL_E_IO, err.msg);
     else
         w->opt.hooks.updated(w->opt.hooks.ctx, k->order.run_id, k->order.round, k->client,
-                             &k->result.meta, values, n / sizeof(float));
+                             &k->result.meta, values, c->n_values);
     free(values);
+    free(bytes);
+}
+
+static void give_regions(struct sl_world *w, const struct work *k)
+{
+    sl_vfile_give(&w->file, k->task.region);
+    sl_vfile_give(&w->states, k->task.staged);
 }
 
 static void trained(struct vclient *v, uint32_t boot)
@@ -175,9 +211,14 @@ static void trained(struct vclient *v, uint32_t boot)
                                          .meta = k->result.meta};
         if (v->w->opt.hooks.updated != NULL)
             show_update(v->w, k);
+        if (k->task.states != NULL)
+            sl_vstore_stage(&v->store, &(struct sl_vstate){.run_id = k->order.run_id,
+                                                           .round = k->order.round,
+                                                           .region = k->task.staged,
+                                                           .blob = k->result.blob});
         r.rc = sl_vstore_install(&v->store, &r.kept, k->task.region, &k->result.err);
     } else {
-        sl_vfile_give(&v->w->file, k->task.region);
+        give_regions(v->w, k);
     }
     if (r.rc != SL_OK)
         snprintf(r.reason, sizeof(r.reason), "%.*s", (int)sizeof(r.reason) - 1,
@@ -284,7 +325,7 @@ static void drop_work(struct vclient *v)
     if (v->work == NULL)
         return;
     struct work *k = end_work(v);
-    sl_vfile_give(&v->w->file, k->task.region);
+    give_regions(v->w, k);
     free(k);
 }
 
@@ -326,7 +367,7 @@ enum sl_code clients_init(struct sl_world *w, struct sl_err *err)
         v->w = w;
         v->index = i;
         v->first_request = NONE;
-        sl_vstore_init(&v->store, &w->file);
+        sl_vstore_init(&v->store, &w->file, &w->states);
         uint64_t at = sl_splitmix64_at(w->opt.plans[0].run.seed + 1, i) % START_SPREAD_US;
         world_push(w, EV_CLIENT_START, at, i, 0, 0);
     }
@@ -337,7 +378,7 @@ void clients_deinit(struct sl_world *w)
 {
     for (uint32_t i = 0; w->clients != NULL && i < w->n_clients; i++) {
         stop(&w->clients[i]);
-        sl_vstore_clear(&w->clients[i].store);
+        sl_vstore_deinit(&w->clients[i].store);
     }
     free(w->clients);
 }

@@ -87,7 +87,7 @@ struct sl_world {
     struct sl_faults faults;
     struct sl_device_model devices;
     struct sl_network_model network;
-    struct sl_vfile file;
+    struct sl_vfile file, states; /* updates; what clients carry over */
     struct sl_blob_cache blobs;
     struct sl_workers *workers;
     struct sl_training **training; /* [n_plans] */

@@ -2,6 +2,8 @@
 /* Values as they are, and their upper halves. */
 #include "accel/codec/codec_kinds.h"
 
+#define LITTLE_ENDIAN_HERE (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
+
 static uint64_t no_header(const struct sl_codec *c)
 {
     (void)c;
@@ -26,7 +28,9 @@ static enum sl_code encode_fp32(const struct sl_codec *c, const struct sl_codec_
     (void)noise;
     (void)err;
     const struct sl_codec_tensor *t = &c->tensor[i];
-    for (size_t k = 0; k < t->size; k++)
+    if (LITTLE_ENDIAN_HERE)
+        memcpy(blob + t->at, x, t->size * sizeof(*x));
+    for (size_t k = 0; !LITTLE_ENDIAN_HERE && k < t->size; k++)
         sl_put_word(blob + t->at + 4 * k, sl_float_bits(x[k]));
     return SL_OK;
 }
@@ -36,7 +40,9 @@ static enum sl_code decode_fp32(const struct sl_decoder *d, const struct sl_code
 {
     (void)d;
     (void)err;
-    for (size_t k = 0; k < p->n; k++)
+    if (LITTLE_ENDIAN_HERE)
+        memcpy(ret, bytes, p->n * sizeof(*ret));
+    for (size_t k = 0; !LITTLE_ENDIAN_HERE && k < p->n; k++)
         ret[k] = sl_get_float(bytes + 4 * k);
     return SL_OK;
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "accel/codec/codec.h"
 #include "client/local/algorithm.h"
 #include "common/mem.h"
 
@@ -25,8 +26,11 @@ struct sl_local_bench {
     const struct sl_local_algorithm *algorithm;
     const struct sl_model *model;
     struct sl_trainer *trainer;
-    float *update;   /* [n_update], values after minus before */
-    size_t n_update; /* values of all tensors but the fixed ones */
+    struct sl_codec codec;
+    float *update;    /* [codec.n_values], values after minus before */
+    uint8_t *encoded; /* [codec.n_bytes] */
+    float *residual;  /* [codec.n_values]: what encoding lost; NULL without error feedback */
+    size_t n_state;   /* bytes of it */
 };
 
 static enum sl_code find_algorithm(const char *strategy,
@@ -42,13 +46,32 @@ static enum sl_code find_algorithm(const char *strategy,
     return sl_err_set(err, SL_E_INPUT, "strategy %s has no client half here", strategy);
 }
 
-static size_t travelling_values(const struct sl_layout *l)
+size_t sl_local_state_bytes(const struct sl_plan *plan, const struct sl_layout *layout)
 {
     size_t n = 0;
-    for (size_t i = 0; i < l->n_tensors; i++)
-        if (l->tensors[i].role != SL_TENSOR_FIXED)
-            n += l->tensors[i].size;
-    return n;
+    if (plan->uplink.encoding != SL_ENC_TERNARY || !plan->uplink.error_feedback)
+        return 0;
+    for (size_t i = 0; i < layout->n_tensors; i++)
+        if (layout->tensors[i].role != SL_TENSOR_FIXED)
+            n += layout->tensors[i].size;
+    return n * sizeof(float);
+}
+
+static enum sl_code make_vectors(struct sl_local_bench *b, const struct sl_plan *plan,
+                                 struct sl_err *err)
+{
+    enum sl_code rc =
+        sl_codec_init(&plan->uplink, sl_model_layout(b->model), &b->codec, err);
+    if (rc != SL_OK)
+        return rc;
+    b->n_state = sl_local_state_bytes(plan, sl_model_layout(b->model));
+    bool feedback = b->n_state > 0;
+    b->update = sl_calloc(b->codec.n_values, sizeof b->update[0]);
+    b->encoded = sl_calloc(b->codec.n_bytes, 1);
+    b->residual = feedback ? sl_calloc(b->codec.n_values, sizeof b->residual[0]) : NULL;
+    if (b->update == NULL || b->encoded == NULL || (feedback && b->residual == NULL))
+        return sl_err_set(err, SL_E_NOMEM, "bench: no memory");
+    return SL_OK;
 }
 
 enum sl_code sl_local_bench_new(const struct sl_plan *plan, const struct sl_model *model,
@@ -62,11 +85,9 @@ enum sl_code sl_local_bench_new(const struct sl_plan *plan, const struct sl_mode
     if (b == NULL)
         return sl_err_set(err, SL_E_NOMEM, "bench: no memory");
     b->model = model;
-    b->n_update = travelling_values(sl_model_layout(model));
-    b->update = sl_calloc(b->n_update, sizeof b->update[0]);
-    enum sl_code rc = b->update == NULL
-                          ? sl_err_set(err, SL_E_NOMEM, "bench: no memory")
-                          : find_algorithm(plan->strategy.name, &b->algorithm, err);
+    enum sl_code rc = make_vectors(b, plan, err);
+    if (rc == SL_OK)
+        rc = find_algorithm(plan->strategy.name, &b->algorithm, err);
     if (rc == SL_OK)
         rc = sl_trainer_new(model, &options, &b->trainer, err);
     if (rc != SL_OK) {
@@ -82,7 +103,10 @@ void sl_local_bench_free(struct sl_local_bench *b)
     if (b == NULL)
         return;
     sl_trainer_free(b->trainer);
+    sl_codec_deinit(&b->codec);
     free(b->update);
+    free(b->encoded);
+    free(b->residual);
     free(b);
 }
 
@@ -132,7 +156,7 @@ static enum sl_code train(struct sl_local_bench *b, const struct sl_local_order 
 {
     const float *after;
     if (order->local_steps == 0) { /* empty training: talking is all there is to do */
-        memset(b->update, 0, b->n_update * sizeof b->update[0]);
+        memset(b->update, 0, b->codec.n_values * sizeof b->update[0]);
         *ret = (struct sl_train_result){0};
         return SL_OK;
     }
@@ -141,7 +165,25 @@ static enum sl_code train(struct sl_local_bench *b, const struct sl_local_order 
     if (rc != SL_OK)
         return sl_err_wrap(err, rc, "training of round %" PRIu32, order->round);
     subtract(sl_model_layout(b->model), after, start, b->update);
-    return check_finite(b->update, b->n_update, err);
+    return check_finite(b->update, b->codec.n_values, err);
+}
+
+const uint8_t *sl_local_state(const struct sl_local_bench *b)
+{
+    return (const uint8_t *)b->residual;
+}
+
+static enum sl_code encode(struct sl_local_bench *b, const struct sl_local_order *order,
+                           struct sl_err *err)
+{
+    struct sl_codec_noise noise = {
+        .seed = order->plan->run.seed, .client = order->client, .round = order->round};
+    size_t n = b->n_state;
+    if (n > 0 && order->state != NULL)
+        memcpy(b->residual, order->state, n);
+    else if (n > 0)
+        memset(b->residual, 0, n);
+    return sl_codec_encode(&b->codec, &noise, b->update, b->residual, b->encoded, err);
 }
 
 enum sl_code sl_local_train(struct sl_local_bench *b, const struct sl_local_order *order,
@@ -157,6 +199,8 @@ enum sl_code sl_local_train(struct sl_local_bench *b, const struct sl_local_orde
     enum sl_code rc = has_eval ? evaluate(b, data, start, &eval, err) : SL_OK;
     if (rc == SL_OK)
         rc = train(b, order, data, start, &r, err);
+    if (rc == SL_OK)
+        rc = encode(b, order, err);
     if (rc != SL_OK)
         return rc;
     if (r.steps > UINT32_MAX)
@@ -169,12 +213,12 @@ enum sl_code sl_local_train(struct sl_local_bench *b, const struct sl_local_orde
         .steps = (uint32_t)r.steps,
         .loss_sum = r.loss_sum,
         .first_loss = r.first_loss,
-        .encoding = SL_ENC_FP32,
+        .encoding = b->codec.encoding,
         .has_eval = has_eval,
         .eval = eval,
     };
-    *ret_update = (const uint8_t *)b->update;
-    *ret_n = b->n_update * sizeof b->update[0];
+    *ret_update = b->encoded;
+    *ret_n = b->codec.n_bytes;
     return SL_OK;
 }
 

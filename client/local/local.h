@@ -38,7 +38,16 @@ struct sl_local_order {
     uint32_t client, round;
     int64_t local_steps; /* this client's, from train.local_steps; -1 = epochs decide */
     bool evaluate;
+    /* What this client carries over from its last committed round of the run:
+     * sl_local_state_bytes() bytes, borrowed; NULL = this is its first. */
+    const uint8_t *state;
 };
+
+/* Bytes that a client carries from round to round under the plan; 0 = none. */
+size_t sl_local_state_bytes(const struct sl_plan *plan, const struct sl_layout *layout);
+/* The same after sl_local_train: holds once the round is committed with the update, else
+ * the old one stays. Valid until the bench's next use. */
+const uint8_t *sl_local_state(const struct sl_local_bench *b);
 
 /* Trains and encodes. *ret_update points into the bench (ret_n bytes), valid until its next use.
  * start: the received model, n_values floats. meta is complete on success. */

@@ -111,7 +111,9 @@ static void run_watched(struct outcome *o, const struct sl_world_options *option
     sl_invariants_watch(v, w);
     o->rc = sl_world_run(w, STEPS_MAX, &o->err);
     struct sl_err broken;
-    if (sl_invariants_end(v, &broken) != SL_OK) {
+    if (sl_invariants_end(v, &broken) != SL_OK && (o->rc == SL_OK || o->rc == SL_E_FAILED)) {
+        if (o->rc == SL_E_FAILED)
+            fprintf(stderr, "%s\n", o->err.msg);
         o->rc = SL_E_BUG;
         o->err = broken;
     }

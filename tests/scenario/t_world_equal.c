@@ -76,9 +76,10 @@ static void slow_and_uneven_devices_and_links_change_nothing(void **state)
     sl_plan_deinit(&p);
 }
 
-static void kills_and_lost_messages_change_nothing_when_all_must_report(void **state)
+/* Kills and lost messages end with the calm run's model. */
+static void survive(struct sl_plan *plan)
 {
-    struct sl_plan p = lenet_plan();
+    struct sl_plan p = *plan;
     struct outcome calm = run_plan(&p, 2);
     assert_ok(&calm);
     p.sim.faults.coordinator_kills = 4;
@@ -96,6 +97,42 @@ static void kills_and_lost_messages_change_nothing_when_all_must_report(void **s
         assert_string_equal(calm.digest, stormy.digest);
     }
     assert_true(kills >= 8);
+}
+
+static void kills_and_lost_messages_change_nothing_when_all_must_report(void **state)
+{
+    struct sl_plan p = lenet_plan();
+    survive(&p);
+    sl_plan_deinit(&p);
+}
+
+static void encoded_updates_and_what_clients_carry_over_survive_kills(void **state)
+{
+    const struct sl_codec_options uplinks[] = {
+        {.encoding = SL_ENC_TERNARY, .error_feedback = true},
+        {.encoding = SL_ENC_BFP, .m = 4},
+    };
+    for (size_t i = 0; i < sizeof(uplinks) / sizeof(uplinks[0]); i++) {
+        struct sl_plan p = lenet_plan();
+        p.run.rounds = 5;
+        p.selection.clients_per_round = 12; /* most take part again */
+        p.uplink = uplinks[i];
+        survive(&p);
+        sl_plan_deinit(&p);
+    }
+}
+
+static void error_feedback_carries_over(void **state)
+{
+    struct sl_plan p = lenet_plan();
+    p.selection.clients_per_round = 20;
+    p.uplink = (struct sl_codec_options){.encoding = SL_ENC_TERNARY, .error_feedback = true};
+    struct outcome with = run_plan(&p, 2);
+    p.uplink.error_feedback = false;
+    struct outcome without = run_plan(&p, 2);
+    assert_ok(&with);
+    assert_ok(&without);
+    assert_string_not_equal(with.digest, without.digest);
     sl_plan_deinit(&p);
 }
 
@@ -118,6 +155,8 @@ int main(void)
         cmocka_unit_test(delayed_uploads_change_nothing),
         cmocka_unit_test(slow_and_uneven_devices_and_links_change_nothing),
         cmocka_unit_test(kills_and_lost_messages_change_nothing_when_all_must_report),
+        cmocka_unit_test(encoded_updates_and_what_clients_carry_over_survive_kills),
+        cmocka_unit_test(error_feedback_carries_over),
         cmocka_unit_test(another_seed_gives_another_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -40,6 +40,7 @@ struct mem_store {
     struct sl_kept_update kept;
     uint8_t *data;
     bool unreadable, full;
+    unsigned committed; /* rounds whose state became current */
 };
 
 struct world {
@@ -161,12 +162,31 @@ static enum sl_code mem_drop(struct sl_client_store *s, struct sl_err *err)
     return SL_OK;
 }
 
+static enum sl_code mem_staged(struct sl_client_store *s, bool *ret_present,
+                               struct sl_kept_update *ret, struct sl_err *err)
+{
+    *ret_present = false;
+    return SL_OK;
+}
+
+static enum sl_code mem_commit(struct sl_client_store *s, uint64_t run_id, uint32_t round,
+                               struct sl_err *err)
+{
+    ((struct mem_store *)s)->committed++;
+    return SL_OK;
+}
+
 static void mem_close(struct sl_client_store *s)
 {
 }
 
-static const struct sl_client_store_ops mem_ops = {mem_write, mem_load, mem_read,
-                                                   mem_drop, mem_close};
+static const struct sl_client_store_ops mem_ops = {.update_write = mem_write,
+                                                   .update_load = mem_load,
+                                                   .update_read = mem_read,
+                                                   .update_drop = mem_drop,
+                                                   .state_staged = mem_staged,
+                                                   .state_commit = mem_commit,
+                                                   .close = mem_close};
 
 /* --- the client's env
  * ---------------------------------------------------------------------------------- */

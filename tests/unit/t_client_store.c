@@ -285,6 +285,103 @@ static void wrong_size_is_refused(void **state)
     assert_false(load(f, &k));
 }
 
+/* --- state --- */
+
+#define STATE 5000
+
+static bool state_is(struct fixture *f, uint64_t run, uint8_t byte)
+{
+    struct sl_err err;
+    uint8_t got[STATE], want[STATE];
+    bool present;
+    memset(want, byte, STATE);
+    assert_int_equal(f->store->ops->state_read(f->store, run, got, STATE, &present, &err),
+                     SL_OK);
+    return present && memcmp(got, want, STATE) == 0;
+}
+
+static bool any_state(struct fixture *f, uint64_t run, size_t n)
+{
+    struct sl_err err;
+    uint8_t got[STATE];
+    bool present;
+    assert_int_equal(f->store->ops->state_read(f->store, run, got, n, &present, &err), SL_OK);
+    return present;
+}
+
+static void stage(struct fixture *f, uint64_t run, uint32_t round, uint8_t byte)
+{
+    struct sl_err err;
+    uint8_t data[STATE];
+    memset(data, byte, STATE);
+    struct sl_kept_update u = {.run_id = run, .round = round, .blob = {{{7}}, 99}};
+    assert_int_equal(f->store->ops->state_stage(f->store, &u, data, STATE, &err), SL_OK);
+}
+
+static void commit(struct fixture *f, uint64_t run, uint32_t round)
+{
+    struct sl_err err;
+    assert_int_equal(f->store->ops->state_commit(f->store, run, round, &err), SL_OK);
+}
+
+static void state_is_current_only_once_its_round_is_committed(void **state)
+{
+    struct fixture *f = *state;
+    struct sl_err err;
+    assert_false(any_state(f, 1, STATE));
+    stage(f, 1, 4, 0xaa);
+    assert_false(any_state(f, 1, STATE));
+    reopen(f);
+    commit(f, 1, 3); /* another round, another run: nothing */
+    commit(f, 2, 4);
+    assert_false(any_state(f, 1, STATE));
+    commit(f, 1, 4);
+    assert_true(state_is(f, 1, 0xaa));
+    commit(f, 1, 4); /* said twice */
+    stage(f, 1, 5, 0xbb);
+    assert_true(state_is(f, 1, 0xaa));
+    assert_int_equal(f->store->ops->update_drop(f->store, &err), SL_OK); /* left out */
+    commit(f, 1, 5);
+    reopen(f);
+    assert_true(state_is(f, 1, 0xaa));
+    assert_false(any_state(f, 2, STATE)); /* of another run */
+    assert_false(any_state(f, 1, STATE - 1));
+}
+
+static void staged_state_outlives_a_lost_update(void **state)
+{
+    struct fixture *f = *state;
+    struct sl_err err;
+    bool present;
+    struct sl_kept_update u;
+    assert_int_equal(f->store->ops->state_staged(f->store, &present, &u, &err), SL_OK);
+    assert_false(present);
+    stage(f, 7, 9, 1);
+    reopen(f);
+    assert_int_equal(f->store->ops->state_staged(f->store, &present, &u, &err), SL_OK);
+    assert_true(present && u.run_id == 7 && u.round == 9 && u.blob.size == 99);
+}
+
+static void damaged_state_is_not_present(void **state)
+{
+    struct fixture *f = *state;
+    char path[128];
+    snprintf(path, sizeof path, "%s/state", f->dir);
+    for (long at = 0; at < 88 + STATE; at += 7) {
+        stage(f, 1, 1, 0xcc);
+        commit(f, 1, 1);
+        FILE *file = fopen(path, "r+b");
+        assert_non_null(file);
+        fseek(file, at, SEEK_SET);
+        int byte = fgetc(file);
+        fseek(file, at, SEEK_SET);
+        fputc(byte ^ 1, file);
+        fclose(file);
+        assert_false(state_is(f, 1, 0xcc));
+        assert_false(any_state(f, 1, STATE));
+    }
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -301,6 +398,9 @@ int main(void)
         T(second_client_is_kept_out),
         T(directory_that_cannot_be_made_is_refused),
         T(wrong_size_is_refused),
+        T(state_is_current_only_once_its_round_is_committed),
+        T(staged_state_outlives_a_lost_update),
+        T(damaged_state_is_not_present),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -188,7 +188,7 @@ static void a_client_keeps_one_update_and_gives_its_region_back(void **state)
     struct sl_vfile file;
     assert_int_equal(sl_vfile_init(&file, 16, &err), SL_OK);
     struct sl_vstore s;
-    sl_vstore_init(&s, &file);
+    sl_vstore_init(&s, &file, NULL);
     struct sl_kept_update u = {.run_id = 1, .round = 2, .blob.size = 4}, got;
     const struct sl_client_store_ops *ops = s.base.ops;
     uint8_t out[4] = {9, 8, 7, 6}, in[4];
