@@ -159,7 +159,9 @@ static enum sl_code make_codes(struct job *j, unsigned bits, int16_t *q, float *
                                struct sl_err *err)
 {
     float given = 0.0f;
-    enum sl_code rc = sl_tool_float(j->o, SL_OPT_SF, 0.0f, &given, err);
+    enum sl_code rc = sl_tool_float(j->o, SL_OPT_SF, 1.0f, &given, err);
+    if (rc == SL_OK && sl_tr_check_scale(given, err) != SL_OK)
+        return sl_err_wrap(err, SL_E_RANGE, "--sf");
     if (rc == SL_OK)
         rc = sl_tr_quantise(&j->kernels.tr, (const float *)(const void *)j->x.a.data,
                             j->x.a.n, bits, j->o->value[SL_OPT_SF] == NULL ? NULL : &given,

@@ -80,9 +80,9 @@ enum sl_code sl_tool_bfp_options(const struct sl_tool_options *o, enum sl_tool_o
         rc = sl_tool_u64(o, key, 0, &b.key, err);
     if (rc == SL_OK)
         rc = sl_tool_u64(o, SL_OPT_LFSR_START, 0, &b.lfsr_start, err);
-    b.round = (enum sl_bfp_round)mode;
-    if (rc == SL_OK)
+    if (rc == SL_OK) /* given noise comes from a file, after this */
         rc = sl_bfp_check(&b, err);
+    b.round = (enum sl_bfp_round)mode;
     if (rc == SL_OK)
         *ret = b;
     return rc;

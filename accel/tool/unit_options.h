@@ -19,7 +19,8 @@ const char *sl_tool_unit_name(enum sl_tool_unit u);
 enum sl_code sl_tool_tr_options(const struct sl_tool_options *o,
                                 struct sl_tr_options *ret, struct sl_err *err);
 
-/* --g and --e, and a width, rounding and key by the options given; checked. */
+/* --g and --e, and a width, rounding and key by the options given; checked, but for the
+ * bytes of given noise. */
 enum sl_code sl_tool_bfp_options(const struct sl_tool_options *o, enum sl_tool_option m,
                                  enum sl_tool_option round, enum sl_tool_option key,
                                  struct sl_bfp_options *ret, struct sl_err *err);
