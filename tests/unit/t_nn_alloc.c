@@ -49,7 +49,8 @@ void *__wrap_mmap(void *at, size_t n, int prot, int flags, int fd, off_t offset)
     return __real_mmap(at, n, prot, flags, fd, offset);
 }
 
-static void check_model(const struct sl_dataset *set, const char *name)
+static void check_model(const struct sl_dataset *set, const char *name,
+                        const struct sl_matmul_unit *unit)
 {
     struct sl_model_spec spec = {0};
     struct sl_shape in = {3, {set->channels, set->height, set->width}};
@@ -74,7 +75,9 @@ static void check_model(const struct sl_dataset *set, const char *name)
                        : NULL;
     sl_model_init_uniform(m, 1, start);
     assert_int_equal(
-        sl_trainer_new(m, &(struct sl_trainer_options){.max_batch = 8}, &t, &err), SL_OK);
+        sl_trainer_new(m, &(struct sl_trainer_options){.max_batch = 8, .unit = unit}, &t,
+                       &err),
+        SL_OK);
     size_t before = taken;
     assert_int_equal(sl_train_begin(t, start, &s, &train, &err), SL_OK);
     assert_true(taken > before); /* the count works: begin took room for the order */
@@ -100,7 +103,8 @@ static void steps_and_evaluation_allocate_nothing(void **state)
     struct sl_err err;
     assert_int_equal(sl_dataset_load(&src, &set, &err), SL_OK);
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-        check_model(&set, names[i]);
+        for (size_t u = 0; u < 2; u++)
+            check_model(&set, names[i], u == 0 ? &sl_matmul_fp32 : &sl_matmul_fast);
     sl_dataset_deinit(&set);
 }
 
