@@ -103,6 +103,15 @@ static enum sl_code find_data(const struct archive *a, const struct directory *d
     return SL_OK;
 }
 
+/* Names go into messages: one line, so no control characters. */
+static bool is_printable(const char *name)
+{
+    for (const char *c = name; *c != '\0'; c++)
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            return false;
+    return true;
+}
+
 /* One row of the directory; its fixed part and variable fields are known to be there. */
 static enum sl_code read_row(const struct archive *a, const struct directory *d,
                              const uint8_t *row, struct sl_npz_entry *ret)
@@ -113,6 +122,8 @@ static enum sl_code read_row(const struct archive *a, const struct directory *d,
         return bad(a, "array's name is empty or longer than 127 bytes");
     struct sl_npz_entry e = {.crc = get32(row + 16)};
     memcpy(e.name, row + DIRECTORY_BYTES, name);
+    if (!is_printable(e.name))
+        return bad(a, "array's name is not printable");
     e.packed = get32(row + 20);
     e.size = get32(row + 24);
     if (e.packed == UINT32_MAX || e.size == UINT32_MAX || get32(row + 42) == UINT32_MAX)
@@ -320,6 +331,8 @@ static enum sl_code check_items(const struct sl_npz_item *items, size_t n,
         if (name == 0 || name >= SL_NPZ_NAME)
             return sl_err_set(err, SL_E_LIMIT, ".npz: name of array %zu (1 to %d bytes)",
                               i, SL_NPZ_NAME - 1);
+        if (!is_printable(items[i].name))
+            return sl_err_set(err, SL_E_INPUT, ".npz: name of array %zu is not printable", i);
         for (size_t k = 0; k < i; k++)
             if (strcmp(items[i].name, items[k].name) == 0)
                 return sl_err_set(err, SL_E_INPUT, ".npz: two arrays %s", items[i].name);

@@ -41,7 +41,8 @@ struct sl_npz {
 
 /* Reads the directory of the archive bytes[0..n-1]; ret borrows `where` and `bytes`.
  * Entries whose names don't end in ".npy" are passed over. SL_E_INPUT for a damaged or
- * cut archive and for a name that occurs twice, SL_E_LIMIT, SL_E_NOMEM. */
+ * cut archive, for a name that occurs twice or holds control characters, SL_E_LIMIT,
+ * SL_E_NOMEM. */
 enum sl_code sl_npz_open(const char *where, const uint8_t *bytes, size_t n,
                          struct sl_npz *ret, struct sl_err *err);
 void sl_npz_deinit(struct sl_npz *z); /* NULL and {0} allowed */
@@ -63,7 +64,8 @@ struct sl_npz_item {
 
 /* The archive of n_items arrays, stored, in their order; equal arrays give equal bytes.
  * *ret is the caller's to free(). SL_E_LIMIT for 4 GiB or more, too many arrays or a name
- * that is empty or too long, SL_E_INPUT for a name that occurs twice, SL_E_NOMEM. */
+ * that is empty or too long, SL_E_INPUT for a name that occurs twice or holds control
+ * characters, SL_E_NOMEM. */
 enum sl_code sl_npz_encode(const struct sl_npz_item *items, size_t n_items, uint8_t **ret,
                            size_t *ret_n, struct sl_err *err);
 

@@ -421,6 +421,7 @@ static void impossible_directories_are_refused(void **state)
         {"PK\1\2", 42, 1000000, "not there", SL_E_INPUT},
         {"PK\1\2", 42, 1, "not there", SL_E_INPUT},
         {"PK\1\2", 28, 65535, "cut or damaged", SL_E_INPUT}, /* name's length */
+        {"PK\1\2", 46, 0x0a0d1b7f, "not printable", SL_E_INPUT}, /* name */
         {"PK\5\6", 4, 1, "several parts", SL_E_INPUT},
         {"PK\5\6", 8, 0x00030003, "cut or damaged", SL_E_INPUT},
         {"PK\5\6", 8, 0x00010001, "longer than its entries", SL_E_INPUT},
@@ -447,12 +448,13 @@ static void names_are_checked_before_writing(void **state)
     name[SL_NPZ_NAME] = '\0';
     const float v = 1;
     struct sl_npy a = array(SL_NPY_F4, 0, NULL, &v);
-    const struct sl_npz_item long_name = {name, a}, no_name = {"", a};
+    const struct sl_npz_item long_name = {name, a}, no_name = {"", a}, two_lines = {"a\nb", a};
     const struct sl_npz_item twice[2] = {{"a", a}, {"a", a}};
     struct bytes b = {0};
     struct sl_err err;
     assert_int_equal(sl_npz_encode(&long_name, 1, &b.at, &b.n, &err), SL_E_LIMIT);
     assert_int_equal(sl_npz_encode(&no_name, 1, &b.at, &b.n, &err), SL_E_LIMIT);
+    assert_int_equal(sl_npz_encode(&two_lines, 1, &b.at, &b.n, &err), SL_E_INPUT);
     assert_int_equal(sl_npz_encode(twice, 2, &b.at, &b.n, &err), SL_E_INPUT);
     struct sl_npz_item huge = {"a", a};
     huge.array.bytes = UINT32_MAX;
