@@ -347,11 +347,13 @@ static void count(const struct sl_layer *l, const struct sl_pass_ctx *c,
 {
     struct sl_unit_ledger *to = &c->unit->ledger;
     uint64_t outputs = (uint64_t)c->n * l->out_size;
+    struct sl_rtn_options o = c->unit->options.rtn == NULL ? sl_rtn_defaults()
+                                                           : *c->unit->options.rtn;
     to->calls[SL_PASS_FORWARD]++;
     to->macs[SL_PASS_FORWARD] += outputs * s->taps;
     to->work[SL_PASS_FORWARD] += outputs * s->tap_words;
-    to->cycles[SL_PASS_FORWARD] +=
-        sl_rtn_cycles(outputs, 1, s->taps, SL_RTN_ARRAY_WORD, SL_RTN_ARRAY_LANES);
+    to->ternary_macs += outputs * s->taps;
+    to->cycles[SL_PASS_FORWARD] += sl_rtn_cycles(&o, outputs, 1, s->taps);
     to->conversions[SL_PASS_FORWARD] += converted;
     to->bits[SL_PASS_FORWARD] += 2 * (uint64_t)(s->rows * s->line + s->weights);
 }

@@ -139,6 +139,7 @@ static void leave(const struct sl_pass_ctx *c, size_t i,
     add_pass(to->conversions, now->conversions, before->conversions);
     add_pass(to->bits, now->bits, before->bits);
     to->infinities += now->infinities - before->infinities;
+    to->ternary_macs += now->ternary_macs - before->ternary_macs;
 }
 
 const float *sl_net_sequence_forward(const struct sl_pass_ctx *c, size_t first,

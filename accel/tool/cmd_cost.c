@@ -10,21 +10,19 @@
 #include "accel/tool/commands.h"
 #include "accel/tool/unit_options.h"
 #include "accel/units/fast.h"
+#include "accel/units/rtn.h"
 #include "common/mem.h"
 #include "common/rng.h"
 
 #define COUNT(list) (sizeof(list) / sizeof((list)[0]))
 #define BATCH_MAX 4096
 
-/* Energy of the ternary unit, in multiply-adds of single precision: 1/46.46 for one of
- * its own (rtn.md section 4). */
-#define RTN_ENERGY_RATIO 46.46
-
 struct job {
     const struct sl_tool_options *o;
     enum sl_tool_unit which;
     struct sl_tr_options tr;
     struct sl_fast_options fast;
+    struct sl_rtn_options rtn;
     struct sl_model_spec spec;
     struct sl_model *model;
     struct sl_shape in;
@@ -124,7 +122,7 @@ static enum sl_code plan(struct job *j, uint32_t cpu, struct sl_err *err)
     const struct sl_matmul_unit *unit = sl_matmul_unit_find(sl_tool_unit_name(j->which));
     struct sl_taker cost = {0};
     size_t values = j->model->layout.n_values;
-    j->net.unit.options = (struct sl_unit_options){.tr = &j->tr, .fast = &j->fast};
+    j->net.unit.options = (struct sl_unit_options){.tr = &j->tr, .fast = &j->fast, .rtn = &j->rtn};
     sl_net_plan(&j->net, j->model, j->batch, unit, cpu, &cost);
     j->values = sl_calloc(values, sizeof(float));
     j->grads = sl_calloc(values, sizeof(float));
@@ -155,22 +153,20 @@ static void step(struct job *j)
     sl_net_backward(&c, j->x, false);
 }
 
-/* In the unit's own measure: FAST's configured passes and bits, a term pair of TR, and
+/* In the unit's own measure: passes and bits of FAST, term pairs and bits of TR, and
  * single-precision multiply-adds. */
-static double energy(const struct job *j, const struct sl_unit_ledger *l, int pass,
-                     bool ternary)
+static double energy(const struct job *j, const struct sl_unit_ledger *l, int pass)
 {
     struct sl_unit_ledger one = {0};
+    one.work[pass] = l->work[pass];
+    one.bits[pass] = l->bits[pass];
     if (j->which == SL_TOOL_TR && pass == SL_PASS_FORWARD)
-        return (double)l->work[pass];
-    if (j->which == SL_TOOL_FAST) {
-        one.work[pass] = l->work[pass];
-        one.bits[pass] = l->bits[pass];
+        return sl_tr_energy(&j->tr, &one);
+    if (j->which == SL_TOOL_FAST)
         return sl_fast_energy(&j->fast, &one);
-    }
-    if (ternary && pass == SL_PASS_FORWARD)
-        return (double)l->macs[pass] / RTN_ENERGY_RATIO;
-    return (double)l->macs[pass];
+    one.macs[pass] = l->macs[pass];
+    one.ternary_macs = pass == SL_PASS_FORWARD ? l->ternary_macs : 0;
+    return sl_rtn_energy(&j->rtn, &one);
 }
 
 static const char *const pass_names[] = {"forward", "input_gradient", "weight_gradient"};
@@ -194,11 +190,9 @@ static void print(const struct job *j)
     for (size_t i = 0; i < j->model->n_layers; i++) {
         const struct sl_layer *l = &j->model->layers[i];
         const struct sl_unit_ledger *ledger = &j->net.ledger[i];
-        bool ternary = l->spec.kind == SL_LAYER_TERNARY_DENSE ||
-                       l->spec.kind == SL_LAYER_TERNARY_CONV2D;
         for (int pass = 0; pass < SL_PASSES; pass++)
             if (ledger->calls[pass] > 0) {
-                double units = energy(j, ledger, pass, ternary);
+                double units = energy(j, ledger, pass);
                 sum[pass] += units;
                 print_line(j, l->spec.name, ledger, pass, units);
             }
@@ -211,7 +205,7 @@ static void print(const struct job *j)
 enum sl_code sl_tool_cost(const struct sl_tool_options *o, uint32_t cpu,
                           struct sl_err *err)
 {
-    struct job j = {.o = o};
+    struct job j = {.o = o, .rtn = sl_rtn_defaults()};
     int64_t batch = 32;
     enum sl_code rc = sl_tool_unit(o, &j.which, err);
     if (rc == SL_OK && o->n_paths != 0)

@@ -62,16 +62,19 @@ struct sl_unit_ledger {
     uint64_t conversions[SL_PASSES];
     uint64_t bits[SL_PASSES];
     uint64_t infinities;
+    uint64_t ternary_macs; /* of `macs`, those by bit planes */
 };
 
 struct sl_matmul_unit;
 struct sl_tr_options;
 struct sl_fast_options;
+struct sl_rtn_options;
 
 /* Options of units; NULL = the unit's defaults. Borrowed. */
 struct sl_unit_options {
     const struct sl_tr_options *tr;
     const struct sl_fast_options *fast;
+    const struct sl_rtn_options *rtn; /* cost model */
 };
 
 /* Where in the model and in the run a unit works, for units whose precision or noise

@@ -15,8 +15,6 @@
 #include "common/mem.h"
 
 #define BLOCK 48 /* rows of data coded at a time: they stay in the first-level cache */
-#define ARRAY_ROWS 64
-#define ARRAY_COLS 128
 
 /* Codes made from weights, in front of which this lies. */
 struct kept {
@@ -24,6 +22,7 @@ struct kept {
     uint64_t version;
     struct sl_tr_options options;
     float sf;
+    uint64_t terms; /* digits kept */
     bool finite;
 };
 
@@ -59,14 +58,18 @@ static void *carve(uint8_t **at, size_t bytes)
     return p;
 }
 
+/* A product [m, k] [k, n] whose reduction is `positions` runs of groups. */
 static void count(struct sl_unit_ctx *ctx, const struct sl_tr_options *o, size_t m,
-                  size_t n, size_t k, size_t converted)
+                  size_t n, size_t k, size_t positions, size_t converted,
+                  const struct kept *w)
 {
+    uint64_t groups = positions * ((k / positions + o->g - 1) / o->g);
     struct sl_unit_ledger *l = &ctx->ledger;
     l->calls[SL_PASS_FORWARD]++;
     l->macs[SL_PASS_FORWARD] += (uint64_t)m * n * k;
-    l->work[SL_PASS_FORWARD] += sl_tr_bound(o, m, n, k);
-    l->cycles[SL_PASS_FORWARD] += sl_tr_cycles(o, m, n, k, ARRAY_ROWS, ARRAY_COLS);
+    l->work[SL_PASS_FORWARD] += (uint64_t)m * n * groups * o->k * o->s;
+    l->cycles[SL_PASS_FORWARD] += sl_tr_cycles(o, m, n, groups);
+    l->bits[SL_PASS_FORWARD] += sl_tr_bits(o, w->terms);
     l->conversions[SL_PASS_FORWARD] += converted;
 }
 
@@ -151,7 +154,9 @@ static void code_right(const struct sl_unit_ctx *ctx, const struct sl_tr_options
         quantise(ops, b->data + i * b->ld, all.cols, to->sf, bits, q + i * all.cols);
     if (weight) {
         struct sl_tr_lines lines = {b->transposed ? n : 1, k, b->transposed ? 1 : n};
-        sl_tr_reveal(ops, o->enc, o->g, o->k, &lines, q, &(struct sl_tr_out){.value = q});
+        struct sl_tr_out out = {.value = q};
+        sl_tr_reveal(ops, o->enc, o->g, o->k, &lines, q, &out);
+        to->terms = out.terms;
     } else {
         ops->cap(o->enc, bits, q, n * k, o->s, q);
     }
@@ -227,7 +232,7 @@ static void matmul(struct sl_unit_ctx *ctx, const struct sl_matmul *op)
         multiply(ctx, &o, op, sf, b, rows);
     else
         fill_nan(op);
-    count(ctx, &o, op->m, op->n, op->k, converted);
+    count(ctx, &o, op->m, op->n, op->k, 1, converted, b);
 }
 
 /* --- convolution --------------------------------------------------------------------- */
@@ -289,7 +294,9 @@ static void code_filters(const struct sl_unit_ctx *ctx, const struct sl_tr_optio
         return;
     struct sl_tr_lines lines = {g->out_c, g->in_c, (size_t)g->kernel * g->kernel};
     quantise(ops, w, s.weights, to->sf, o->bits_w, q);
-    sl_tr_reveal(ops, o->enc, o->g, o->k, &lines, q, &(struct sl_tr_out){.value = q});
+    struct sl_tr_out out = {.value = q};
+    sl_tr_reveal(ops, o->enc, o->g, o->k, &lines, q, &out);
+    to->terms = out.terms;
     for (size_t i = 0; i < g->out_c; i++) {
         memcpy(rows + i * s.lda, q + i * s.taps, s.taps * sizeof(*q));
         if (s.taps % 2 == 1)
@@ -373,7 +380,8 @@ static void conv_forward(struct sl_unit_ctx *ctx, const struct sl_conv_geometry 
         sl_tr_product(ops, sl_tr_is_wide(&o, s.taps), g->out_c, s.places, s.taps,
                       codes_of(k), s.lda, packed, &f);
     }
-    count(ctx, &o, n * s.places, g->out_c, s.taps, converted);
+    count(ctx, &o, n * s.places, g->out_c, s.taps, (size_t)g->kernel * g->kernel, converted,
+          k);
 }
 
 static void conv_backward_data(struct sl_unit_ctx *ctx, const struct sl_conv_geometry *g,

@@ -232,8 +232,38 @@ void sl_rtn_sums_add(struct sl_rtn_sums *s, const float *g, const uint64_t *flag
 
 /* --- cost ---------------------------------------------------------------------------- */
 
-uint64_t sl_rtn_cycles(uint64_t m, uint64_t n, uint64_t k, uint64_t word_bits,
-                       uint64_t lanes)
+struct sl_rtn_options sl_rtn_defaults(void)
 {
-    return ((k + word_bits - 1) / word_bits * m * n + lanes - 1) / lanes;
+    return (struct sl_rtn_options){.word_bits = 64,
+                                   .lanes = 64,
+                                   .hz = 200e6,
+                                   .e_ternary = 1.0 / 46.46,
+                                   .e_fp32 = 1.0};
+}
+
+enum sl_code sl_rtn_check(const struct sl_rtn_options *o, struct sl_err *err)
+{
+    if (o->word_bits < 1 || o->word_bits > 4096 || o->lanes < 1 || o->lanes > 65536)
+        return sl_err_set(err, SL_E_RANGE,
+                          "ternary: word_bits %u, lanes %u (1 to 4096, 1 to 65536)",
+                          o->word_bits, o->lanes);
+    if (!(o->hz > 0.0 && o->e_ternary >= 0.0 && o->e_fp32 >= 0.0))
+        return sl_err_set(err, SL_E_RANGE,
+                          "ternary: hz %g, e_ternary %g, e_fp32 %g (above 0; not below 0)",
+                          o->hz, o->e_ternary, o->e_fp32);
+    return SL_OK;
+}
+
+uint64_t sl_rtn_cycles(const struct sl_rtn_options *o, uint64_t m, uint64_t n, uint64_t k)
+{
+    return ((k + o->word_bits - 1) / o->word_bits * m * n + o->lanes - 1) / o->lanes;
+}
+
+double sl_rtn_energy(const struct sl_rtn_options *o, const struct sl_unit_ledger *l)
+{
+    double macs = 0.0;
+    for (int p = 0; p < SL_PASSES; p++)
+        macs += (double)l->macs[p];
+    double ternary = (double)l->ternary_macs;
+    return o->e_ternary * ternary + o->e_fp32 * (macs - ternary);
 }

@@ -94,13 +94,24 @@ void sl_rtn_sums_add(struct sl_rtn_sums *s, const float *g, const uint64_t *flag
 
 /* --- cost ---------------------------------------------------------------------------- */
 
-/* The array that units count for. */
-#define SL_RTN_ARRAY_WORD 64
-#define SL_RTN_ARRAY_LANES 64
+/* Cost model: lanes that take a word of word_bits multiply-adds a cycle each, clock,
+ * energy of a ternary multiply-add and of one in single precision. */
+struct sl_rtn_options {
+    uint32_t word_bits, lanes;
+    double hz, e_ternary, e_fp32;
+};
 
-/* Cycles of an array of `lanes` lanes with words of word_bits: ceil(k / word_bits) m n /
- * lanes, rounded up. */
-uint64_t sl_rtn_cycles(uint64_t m, uint64_t n, uint64_t k, uint64_t word_bits,
-                       uint64_t lanes);
+/* 64 lanes of 64 bits at 200 MHz; 1 in single precision, 1/46.46 ternary (the paper's
+ * FPGA power). */
+struct sl_rtn_options sl_rtn_defaults(void);
+/* SL_E_RANGE with option, value and range. */
+enum sl_code sl_rtn_check(const struct sl_rtn_options *o, struct sl_err *err);
+
+/* ceil(k / word_bits) m n / lanes, rounded up. */
+uint64_t sl_rtn_cycles(const struct sl_rtn_options *o, uint64_t m, uint64_t n,
+                       uint64_t k);
+/* What a ledger counted: ternary multiply-adds where the unit worked by words, others in
+ * single precision. One layer's ledger, or the sum of many. */
+double sl_rtn_energy(const struct sl_rtn_options *o, const struct sl_unit_ledger *l);
 
 #endif

@@ -7,8 +7,17 @@
 
 struct sl_tr_options sl_tr_defaults(void)
 {
-    return (struct sl_tr_options){
-        .bits_w = 8, .bits_x = 8, .g = 8, .k = 12, .s = 3, .enc = SL_TR_NAF};
+    return (struct sl_tr_options){.bits_w = 8,
+                                  .bits_x = 8,
+                                  .g = 8,
+                                  .k = 12,
+                                  .s = 3,
+                                  .enc = SL_TR_NAF,
+                                  .rows = 64,
+                                  .cols = 128,
+                                  .hz = 170e6,
+                                  .e_pair = 1.0,
+                                  .e_bit = 0.01};
 }
 
 static enum sl_code check_range(const char *what, unsigned value, unsigned lo,
@@ -34,6 +43,15 @@ enum sl_code sl_tr_check(const struct sl_tr_options *o, struct sl_err *err)
         rc = check_range("s", o->s, 1, SL_TR_BITS_MAX + 1, err);
     if (rc == SL_OK)
         rc = check_range("enc", o->enc, SL_TR_NAF, SL_TR_BINARY, err);
+    if (rc == SL_OK)
+        rc = check_range("rows", o->rows, 1, SL_TR_ARRAY_MAX, err);
+    if (rc == SL_OK)
+        rc = check_range("cols", o->cols, 1, SL_TR_ARRAY_MAX, err);
+    if (rc == SL_OK && !(o->hz > 0.0 && o->e_pair >= 0.0 && o->e_bit >= 0.0))
+        rc = sl_err_set(err, SL_E_RANGE,
+                        "term revealing: hz %g, e_pair %g, e_bit %g (above 0; not below "
+                        "0)",
+                        o->hz, o->e_pair, o->e_bit);
     return rc;
 }
 
@@ -195,21 +213,32 @@ uint64_t sl_tr_pairs(size_t m, size_t k, size_t n, const uint16_t *x_plus,
     return pairs;
 }
 
-static uint64_t per_dot(const struct sl_tr_options *o, uint64_t len)
-{
-    return (len + o->g - 1) / o->g * o->k * o->s;
-}
-
 uint64_t sl_tr_bound(const struct sl_tr_options *o, uint64_t m, uint64_t n, uint64_t len)
 {
-    return m * n * per_dot(o, len);
+    return m * n * ((len + o->g - 1) / o->g) * o->k * o->s;
 }
 
-uint64_t sl_tr_cycles(const struct sl_tr_options *o, uint64_t m, uint64_t n, uint64_t len,
-                      uint64_t rows, uint64_t cols)
+uint64_t sl_tr_cycles(const struct sl_tr_options *o, uint64_t m, uint64_t n,
+                      uint64_t groups)
 {
-    uint64_t waves = (m + rows - 1) / rows * ((n + cols - 1) / cols);
-    return waves * per_dot(o, len) + rows + cols;
+    uint64_t waves = (m + o->rows - 1) / o->rows * ((n + o->cols - 1) / o->cols);
+    return waves * groups * o->k * o->s + o->rows + o->cols;
+}
+
+uint64_t sl_tr_bits(const struct sl_tr_options *o, uint64_t terms)
+{
+    unsigned exponent = 0;
+    while (1u << exponent < o->bits_w)
+        exponent++;
+    return terms * (exponent + 2);
+}
+
+double sl_tr_energy(const struct sl_tr_options *o, const struct sl_unit_ledger *l)
+{
+    double sum = 0.0;
+    for (int p = 0; p < SL_PASSES; p++)
+        sum += o->e_pair * (double)l->work[p] + o->e_bit * (double)l->bits[p];
+    return sum;
 }
 
 /* Adds `sign` for each pair of a digit of x and one of w. */

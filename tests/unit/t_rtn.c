@@ -863,9 +863,19 @@ static void inner_layers_of_a_model_become_ternary(void **state)
 
 static void cycles_follow_their_formula(void **state)
 {
-    assert_int_equal(sl_rtn_cycles(10, 20, 65, 64, 8), 2 * 10 * 20 / 8);
-    assert_int_equal(sl_rtn_cycles(1, 1, 1, 64, 64), 1);
-    assert_int_equal(sl_rtn_cycles(3, 3, 64, 64, 4), 3);
+    struct sl_rtn_options o = sl_rtn_defaults();
+    struct sl_err err;
+    assert_int_equal(sl_rtn_check(&o, &err), SL_OK);
+    assert_int_equal(sl_rtn_cycles(&o, 1, 1, 1), 1);
+    o.lanes = 8;
+    assert_int_equal(sl_rtn_cycles(&o, 10, 20, 65), 2 * 10 * 20 / 8);
+    o.lanes = 4;
+    assert_int_equal(sl_rtn_cycles(&o, 3, 3, 64), 3);
+    o.e_ternary = 0.25;
+    struct sl_unit_ledger l = {.macs = {100, 10, 10}, .ternary_macs = 60};
+    assert_true(sl_rtn_energy(&o, &l) == 15.0 + 60.0);
+    o.lanes = 0;
+    assert_int_equal(sl_rtn_check(&o, &err), SL_E_RANGE);
 }
 
 int main(void)
