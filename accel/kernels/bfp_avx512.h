@@ -128,6 +128,8 @@ tile_run(const struct sl_bfp_product *p, size_t row, size_t col, int rows, int p
         tile_run(p, row, col, rows, panels);                                             \
     }
 TILE(6, 2)
+TILE(4, 2)
+TILE(2, 2)
 TILE(1, 2)
 TILE(12, 1)
 TILE(4, 1)
@@ -138,7 +140,15 @@ static void rows_by_two(const struct sl_bfp_product *p, size_t col)
     size_t i = 0;
     for (; i + TILE_ROWS <= p->m; i += TILE_ROWS)
         tile_6x2(p, i, col);
-    for (; i < p->m; i++)
+    if (p->m - i >= 4) {
+        tile_4x2(p, i, col);
+        i += 4;
+    }
+    if (p->m - i >= 2) {
+        tile_2x2(p, i, col);
+        i += 2;
+    }
+    if (i < p->m)
         tile_1x2(p, i, col);
 }
 

@@ -289,6 +289,50 @@ static inline void rows_to_columns(const struct sl_bfp_rows *from, size_t lines,
         }
 }
 
+static inline void values(const struct sl_bfp_source *s, float *to, size_t k_step)
+{
+    struct block b;
+    for (size_t line = 0; line < s->lines; line += LANES)
+        for (size_t k = 0; k < s->k; k += LANES) {
+            block_of(s, line, k, &b);
+            for (size_t j = 0; j < LANES && k + j < s->k; j++)
+                for (size_t i = 0; i < LANES && line + i < s->lines; i++)
+                    to[(k + j) * k_step + line + i] = (float)b.v[i][j] * b.scale[i];
+        }
+}
+
+/* 16 outputs of a row, for one channel of y. */
+static inline void direct_strip(const struct sl_bfp_direct *d, const float *x,
+                                const float *w, float acc[LANES])
+{
+    size_t taps = d->kernel * d->kernel;
+    for (size_t i = 0; i < LANES; i++)
+        acc[i] = 0.0f;
+    for (size_t t = 0; t < taps; t++, w += d->channels * d->out_c) {
+        const float *at = x + t / d->kernel * d->width + t % d->kernel;
+        float sum[LANES];
+        for (size_t i = 0; i < LANES; i++)
+            sum[i] = at[i] * w[0];
+        for (size_t c = 1; c < d->channels; c++)
+            for (size_t i = 0; i < LANES; i++)
+                sum[i] += at[c * d->plane + i] * w[c * d->out_c];
+        for (size_t i = 0; i < LANES; i++)
+            acc[i] += sum[i];
+    }
+}
+
+static inline void direct(const struct sl_bfp_direct *d)
+{
+    float acc[LANES];
+    for (size_t o = 0; o < d->out_c; o++)
+        for (size_t y = 0; y < d->out_h; y++)
+            for (size_t x = 0; x < d->out_w; x += LANES) {
+                size_t n = d->out_w - x < LANES ? d->out_w - x : LANES;
+                direct_strip(d, d->x + y * d->width + x, d->w + o, acc);
+                memcpy(d->y + (o * d->out_h + y) * d->out_w + x, acc, n * sizeof(*acc));
+            }
+}
+
 /* By squares that stay in the first-level cache. */
 static inline void transpose(const float *from, size_t rows, size_t cols, size_t ld_from,
                              float *to, size_t ld_to)

@@ -108,6 +108,20 @@ struct sl_bfp_wide_product {
     size_t ldc;
 };
 
+#define SL_BFP_SHALLOW 4 /* channels of a direct convolution, at most */
+#define SL_BFP_SLACK 64  /* values readable behind a direct convolution's planes */
+
+/* A convolution of decoded values, stride 1, with one group of few channels at a kernel
+ * position: x [channels][plane], rows `width` apart, borders included; w
+ * [taps][channels][out_c]; y [out_c][out_h][out_w]. The products of a group add up
+ * exactly in floats, so y is what the packed form gives. */
+struct sl_bfp_direct {
+    size_t channels, kernel, out_c, out_h, out_w;
+    size_t width, plane;
+    const float *x, *w;
+    float *y;
+};
+
 struct sl_bfp_ops {
     /* Largest |x| as bits; above 0x7f800000 there is a NaN. 0 for n = 0. */
     uint32_t (*largest)(const float *x, size_t n);
@@ -118,6 +132,10 @@ struct sl_bfp_ops {
     void (*rows_to_columns)(const struct sl_bfp_rows *from, size_t lines, size_t groups,
                             const struct sl_bfp_columns *to);
     void (*product)(const struct sl_bfp_product *p);
+    /* Decoded values of lines side by side (line_step 1): to[j * k_step + i] is element j
+     * of line i. */
+    void (*values)(const struct sl_bfp_source *s, float *to, size_t k_step);
+    void (*direct)(const struct sl_bfp_direct *d);
     /* to[j * ld_to + i] = from[i * ld_from + j], rows x cols. */
     void (*transpose)(const float *from, size_t rows, size_t cols, size_t ld_from,
                       float *to, size_t ld_to);

@@ -587,13 +587,165 @@ static void rows_to_columns_avx512(const struct sl_bfp_rows *from, size_t lines,
     }
 }
 
+static inline __attribute__((always_inline)) void values_by(const struct sl_bfp_source *s,
+                                                            enum sl_bfp_round round,
+                                                            float *to, size_t k_step)
+{
+    for (size_t line = 0; line < s->lines; line += LANES) {
+        __mmask16 mask = below(s->lines - line);
+        __m512i v[SL_BFP_SHALLOW], max = _mm512_setzero_si512();
+        for (size_t j = 0; j < s->k; j++) {
+            v[j] = _mm512_maskz_loadu_epi32(mask, s->x + line + j * s->k_step);
+            max = _mm512_max_epu32(max,
+                                   _mm512_and_si512(v[j], _mm512_set1_epi32(ABS_BITS)));
+        }
+        struct lanes_of_groups g = groups_from(s, max, extra_bits_of(round));
+        struct rounding r =
+            rounding_of(s, s->first + line * s->number_step, s->number_step);
+        r.round = round;
+        for (size_t j = 0; j < s->k; j++)
+            _mm512_mask_storeu_ps(
+                to + line + j * k_step, mask,
+                _mm512_mul_ps(_mm512_cvtepi32_ps(convert(v[j], g.factor, &r, j)),
+                              g.scale));
+    }
+}
+
+static void values_avx512(const struct sl_bfp_source *s, float *to, size_t k_step)
+{
+    if (s->k > SL_BFP_SHALLOW || s->sums != NULL)
+        values(s, to, k_step);
+    else if (way_of(s) == TRUNCATE_PLAIN && s->round == SL_BFP_TRUNCATE)
+        values_by(s, TRUNCATE_PLAIN, to, k_step);
+    else if (s->round == SL_BFP_TRUNCATE)
+        values_by(s, SL_BFP_TRUNCATE, to, k_step);
+    else
+        values(s, to, k_step);
+}
+
+#define DIRECT_OUT 8 /* channels of y at a time, by up to two registers of a row */
+
+static inline __attribute__((always_inline)) void
+direct_tile(const struct sl_bfp_direct *d, const float *x, const float *w, int outs,
+            int strips, __m512 acc[DIRECT_OUT][2])
+{
+    for (int o = 0; o < outs; o++)
+        for (int v = 0; v < strips; v++)
+            acc[o][v] = _mm512_setzero_ps();
+    for (size_t ky = 0; ky < d->kernel; ky++)
+        for (size_t kx = 0; kx < d->kernel; kx++, w += d->channels * d->out_c) {
+            const float *at = x + ky * d->width + kx;
+            __m512 x0[2];
+            for (int v = 0; v < strips; v++)
+                x0[v] = _mm512_loadu_ps(at + v * LANES);
+            for (int o = 0; o < outs; o++) {
+                __m512 w0 = _mm512_set1_ps(w[o]);
+                for (int v = 0; v < strips; v++) {
+                    if (d->channels == 1) { /* the product is exact */
+                        acc[o][v] = _mm512_fmadd_ps(x0[v], w0, acc[o][v]);
+                        continue;
+                    }
+                    __m512 sum = _mm512_mul_ps(x0[v], w0);
+                    for (size_t c = 1; c < d->channels; c++)
+                        sum = _mm512_fmadd_ps(
+                            _mm512_loadu_ps(at + c * d->plane + v * LANES),
+                            _mm512_set1_ps(w[c * d->out_c + (size_t)o]), sum);
+                    acc[o][v] = _mm512_add_ps(acc[o][v], sum);
+                }
+            }
+        }
+}
+
+static inline __attribute__((always_inline)) void
+direct_rows(const struct sl_bfp_direct *d, size_t o, int outs, int strips)
+{
+    for (size_t y = 0; y < d->out_h; y++)
+        for (size_t x = 0; x < d->out_w; x += (size_t)strips * LANES) {
+            __m512 acc[DIRECT_OUT][2];
+            direct_tile(d, d->x + y * d->width + x, d->w + o, outs, strips, acc);
+            for (int i = 0; i < outs; i++)
+                for (int v = 0; v < strips; v++) {
+                    size_t at = x + (size_t)v * LANES;
+                    if (at < d->out_w)
+                        _mm512_mask_storeu_ps(
+                            d->y + ((o + (size_t)i) * d->out_h + y) * d->out_w + at,
+                            below(d->out_w - at), acc[i][v]);
+                }
+        }
+}
+
+static void direct_avx512(const struct sl_bfp_direct *d)
+{
+    int strips = d->out_w > LANES ? 2 : 1;
+    size_t o = 0;
+    for (; o + DIRECT_OUT <= d->out_c; o += DIRECT_OUT)
+        if (strips == 2)
+            direct_rows(d, o, DIRECT_OUT, 2);
+        else
+            direct_rows(d, o, DIRECT_OUT, 1);
+    if (o + 6 <= d->out_c) {
+        direct_rows(d, o, 6, 2);
+        o += 6;
+    }
+    for (; o + 2 <= d->out_c; o += 2)
+        direct_rows(d, o, 2, 2);
+    if (o < d->out_c)
+        direct_rows(d, o, 1, 2);
+}
+
+/* A square of 16 x 16. */
+static inline void transpose_square(const float *from, size_t ld_from, __mmask16 cols,
+                                    size_t rows, float *to, size_t ld_to, size_t n)
+{
+    __m512 r[LANES], t[LANES];
+    for (size_t i = 0; i < LANES; i++)
+        r[i] = i < rows ? _mm512_maskz_loadu_ps(cols, from + i * ld_from)
+                        : _mm512_setzero_ps();
+    for (int i = 0; i < LANES; i += 2) {
+        t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < LANES; i += 4)
+        for (int h = 0; h < 2; h++) {
+            __m512d a = _mm512_castps_pd(t[i + h]), b = _mm512_castps_pd(t[i + 2 + h]);
+            r[i + 2 * h] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+            r[i + 2 * h + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+        }
+    for (int j = 0; j < 4;
+         j++) { /* column 4 l + j of rows 4 i.. in lane l of r[4 i + j] */
+        __m512 a = _mm512_shuffle_f32x4(r[j], r[4 + j], 0x44);
+        __m512 b = _mm512_shuffle_f32x4(r[j], r[4 + j], 0xee);
+        __m512 c = _mm512_shuffle_f32x4(r[8 + j], r[12 + j], 0x44);
+        __m512 d = _mm512_shuffle_f32x4(r[8 + j], r[12 + j], 0xee);
+        t[j] = _mm512_shuffle_f32x4(a, c, 0x88);
+        t[4 + j] = _mm512_shuffle_f32x4(a, c, 0xdd);
+        t[8 + j] = _mm512_shuffle_f32x4(b, d, 0x88);
+        t[12 + j] = _mm512_shuffle_f32x4(b, d, 0xdd);
+    }
+    for (size_t j = 0; j < n; j++)
+        _mm512_mask_storeu_ps(to + j * ld_to, below(rows), t[j]);
+}
+
+static void transpose_avx512(const float *from, size_t rows, size_t cols, size_t ld_from,
+                             float *to, size_t ld_to)
+{
+    for (size_t j = 0; j < cols; j += LANES)
+        for (size_t i = 0; i < rows; i += LANES) {
+            size_t n = cols - j < LANES ? cols - j : LANES;
+            transpose_square(from + i * ld_from + j, ld_from, below(cols - j), rows - i,
+                             to + j * ld_to + i, ld_to, n);
+        }
+}
+
 const struct sl_bfp_ops sl_bfp_ops_avx512 = {
     .largest = largest,
     .pack_rows = pack_rows_avx512,
     .pack_columns = pack_columns_avx512,
     .rows_to_columns = rows_to_columns_avx512,
     .product = product_tiles,
-    .transpose = transpose,
+    .values = values_avx512,
+    .direct = direct_avx512,
+    .transpose = transpose_avx512,
     .pack_wide = pack_wide,
     .product_wide = product_wide,
 };

@@ -77,9 +77,16 @@ static struct grid output_grid(const struct sl_conv_geometry *g, size_t groups)
 
 struct weights {
     struct sl_fast_kept *kept;
-    struct sl_fast_columns
-        columns[2]; /* of out_c lines, of in_c lines; groups of all taps */
+    struct sl_fast_columns columns[2]; /* of out_c, of in_c lines; groups of all taps */
+    float *values; /* of a direct convolution, instead of columns[0] */
 };
+
+/* Few channels: one group a kernel position, which floats add up exactly. */
+static bool goes_directly(const struct sl_fast_options *o,
+                          const struct sl_conv_geometry *g)
+{
+    return g->in_c <= SL_BFP_SHALLOW && g->stride == 1 && !sl_fast_is_wide(o);
+}
 
 static struct weights take_weights(struct sl_fast_room *r,
                                    const struct sl_fast_options *o,
@@ -91,6 +98,8 @@ static struct weights take_weights(struct sl_fast_room *r,
         sl_fast_take_columns(r, o, g->out_c, taps * sl_fast_groups(o, g->in_c));
     w.columns[1] =
         sl_fast_take_columns(r, o, g->in_c, taps * sl_fast_groups(o, g->out_c));
+    if (goes_directly(o, g))
+        w.values = sl_fast_take(r, taps * g->in_c * g->out_c * sizeof(float));
     return w;
 }
 
@@ -99,8 +108,9 @@ struct image_room {
     struct sl_fast_rows rows;
     struct sl_bfp_tap *tap;
     uint32_t *row, *place;
-    float *out;         /* [places][channels] */
-    float *w;           /* [out_c][taps][in_c] */
+    float *out;    /* [places][channels] */
+    float *w;      /* [out_c][taps][in_c]; [taps][in_c][out_c] of a direct convolution */
+    float *planes; /* [in_c][grid], of a direct convolution */
     uint8_t *registers; /* draws for all images */
 };
 
@@ -119,6 +129,9 @@ static struct image_room take_image(struct sl_fast_room *r,
     room.place = sl_fast_take(r, places * sizeof(*room.place));
     room.out = sl_fast_take(r, (backward ? s.in : s.out) * sizeof(float));
     room.w = sl_fast_take(r, s.weights * sizeof(float));
+    if (!backward && goes_directly(o, g))
+        room.planes =
+            sl_fast_take(r, (g->in_c * d.h * d.w + SL_BFP_SLACK) * sizeof(float));
     room.registers = sl_fast_take(r, backward ? sl_fast_noise_bytes(o, n * s.out) : 0);
     return room;
 }
@@ -235,15 +248,36 @@ static void pack_weights(const struct sl_fast_call *f, const struct sl_conv_geom
     }
 }
 
+/* to [taps][in_c][out_c]: the weights' values, as they are decoded. scratch: as many. */
+static void decode_weights(const struct sl_fast_call *f, const struct sl_conv_geometry *g,
+                           const struct sl_fast_tensor *t, const float *w, float *scratch,
+                           float *to)
+{
+    size_t taps = (size_t)g->kernel * g->kernel, each = (size_t)g->in_c * g->out_c;
+    struct sl_bfp_source s = sl_fast_source(f, t);
+    for (size_t o = 0; o < g->out_c; o++)
+        for (size_t c = 0; c < g->in_c; c++)
+            for (size_t tap = 0; tap < taps; tap++)
+                scratch[tap * each + c * g->out_c + o] = *w++;
+    s.lines = g->out_c;
+    s.k = g->in_c;
+    s.line_step = 1;
+    s.k_step = g->out_c;
+    for (size_t tap = 0; tap < taps; tap++) {
+        s.x = scratch + tap * each;
+        f->ops->values(&s, to + tap * each, g->out_c);
+    }
+}
+
 /* The layer's weights for this pass; false for a NaN. */
 static bool weights_of(const struct sl_fast_call *f, const struct sl_conv_geometry *g,
-                       const float *w, float *by_taps, struct sl_fast_columns *ret,
-                       uint32_t *ret_m, uint64_t *converted)
+                       const float *w, float *scratch, struct weights *ret,
+                       uint64_t *converted)
 {
     bool backward = f->pass == SL_PASS_INPUT_GRADIENT;
     struct sl_fast_room r = {.base = f->ctx->keep};
-    struct weights all = take_weights(&r, &f->o, g);
-    struct sl_fast_kept *kept = all.kept;
+    *ret = take_weights(&r, &f->o, g);
+    struct sl_fast_kept *kept = ret->kept;
     if (kept->w != w || kept->version != f->ctx->version) {
         kept->usable = settle_weights(f, g, w, &kept->tensor);
         kept->w = w;
@@ -252,14 +286,16 @@ static bool weights_of(const struct sl_fast_call *f, const struct sl_conv_geomet
     }
     if (!kept->usable)
         return false;
-    *ret = all.columns[backward];
-    *ret_m = kept->tensor.m;
-    if (!kept->packed[backward]) {
-        taps_before_channels(g, w, by_taps);
-        pack_weights(f, g, &kept->tensor, by_taps, backward, ret);
-        *converted += sizes_of(g).weights;
-        kept->packed[backward] = true;
+    if (kept->packed[backward])
+        return true;
+    if (!backward && ret->values != NULL) {
+        decode_weights(f, g, &kept->tensor, w, scratch, ret->values);
+    } else {
+        taps_before_channels(g, w, scratch);
+        pack_weights(f, g, &kept->tensor, scratch, backward, &ret->columns[backward]);
     }
+    *converted += sizes_of(g).weights;
+    kept->packed[backward] = true;
     return true;
 }
 
@@ -314,6 +350,79 @@ static void count_images(const struct sl_fast_call *f, const struct sl_conv_geom
                .groups_b = columns * s.taps * groups});
 }
 
+/* Rows and taps of all output places. */
+static void plan_forward(const struct sl_conv_geometry *g, const struct grid *d,
+                         const struct image_room *room)
+{
+    struct sizes s = sizes_of(g);
+    for (size_t i = 0; i < s.taps; i++)
+        room->tap[i] = (struct sl_bfp_tap){
+            (uint32_t)((i / g->kernel * d->w + i % g->kernel) * d->groups),
+            (uint32_t)(i * d->groups)};
+    for (size_t i = 0; i < s.out_places; i++)
+        room->row[i] =
+            (uint32_t)((i / g->out_w * g->stride * d->w + i % g->out_w * g->stride) *
+                       d->groups);
+}
+
+static void forward_packed(const struct sl_fast_call *f, const struct sl_conv_geometry *g,
+                           size_t n, const struct sl_fast_tensor *t, const float *x,
+                           const struct image_room *room,
+                           const struct sl_fast_columns *columns, float *y)
+{
+    struct sizes s = sizes_of(g);
+    struct grid d = input_grid(g, sl_fast_groups(&f->o, g->in_c));
+    plan_forward(g, &d, room);
+    sl_fast_clear_rows(f, &room->rows, 0, grid_groups(&d));
+    for (size_t i = 0; i < n; i++) {
+        pack_image(f, t, x + i * s.in, g->in_c, g->in_h, g->in_w, 0, &d, &room->rows);
+        sl_fast_multiply(f, &(struct sl_fast_product){.m = s.out_places,
+                                                      .n = g->out_c,
+                                                      .tap = room->tap,
+                                                      .taps = s.taps,
+                                                      .k = g->in_c,
+                                                      .row = room->row,
+                                                      .a = &room->rows,
+                                                      .b = columns,
+                                                      .alpha = 1.0f,
+                                                      .c = room->out,
+                                                      .ldc = g->out_c});
+        f->ops->transpose(room->out, s.out_places, g->out_c, g->out_c, y + i * s.out,
+                          s.out_places);
+    }
+}
+
+static void forward_directly(const struct sl_fast_call *f,
+                             const struct sl_conv_geometry *g, size_t n,
+                             const struct sl_fast_tensor *t, const float *x,
+                             const struct image_room *room, const float *w, float *y)
+{
+    struct sizes s = sizes_of(g);
+    struct grid d = input_grid(g, 1);
+    struct sl_bfp_source src = sl_fast_source(f, t);
+    src.lines = g->in_w;
+    src.k = g->in_c;
+    src.line_step = 1;
+    src.k_step = s.in_places;
+    memset(room->planes, 0, (g->in_c * d.h * d.w + SL_BFP_SLACK) * sizeof(float));
+    for (size_t i = 0; i < n; i++) {
+        for (size_t row = 0; row < g->in_h; row++) {
+            src.x = x + i * s.in + row * g->in_w;
+            f->ops->values(&src, room->planes + (d.top + row) * d.w + d.left, d.h * d.w);
+        }
+        f->ops->direct(&(struct sl_bfp_direct){.channels = g->in_c,
+                                               .kernel = g->kernel,
+                                               .out_c = g->out_c,
+                                               .out_h = g->out_h,
+                                               .out_w = g->out_w,
+                                               .width = d.w,
+                                               .plane = d.h * d.w,
+                                               .x = room->planes,
+                                               .w = w,
+                                               .y = y + i * s.out});
+    }
+}
+
 void sl_fast_conv_forward(struct sl_unit_ctx *ctx, const struct sl_conv_geometry *g,
                           size_t n, const float *x, const float *w, float *y)
 {
@@ -321,40 +430,19 @@ void sl_fast_conv_forward(struct sl_unit_ctx *ctx, const struct sl_conv_geometry
     struct sizes s = sizes_of(g);
     struct sl_fast_room r = {.base = ctx->scratch};
     struct image_room room = take_image(&r, &f.o, g, n, false);
-    struct grid d = input_grid(g, sl_fast_groups(&f.o, g->in_c));
-    struct sl_fast_columns columns;
+    struct weights weights = {0};
     struct sl_fast_tensor t = {0};
     uint64_t converted = 0;
     uint32_t mw = 0;
-    bool ok = settle_images(&f, SL_FAST_A, n, g->in_c, s.in_places, x, &t) &&
-              weights_of(&f, g, w, room.w, &columns, &mw, &converted);
-    for (size_t i = 0; i < s.taps; i++)
-        room.tap[i] = (struct sl_bfp_tap){
-            (uint32_t)((i / g->kernel * d.w + i % g->kernel) * d.groups),
-            (uint32_t)(i * d.groups)};
-    for (size_t i = 0; i < s.out_places; i++)
-        room.row[i] =
-            (uint32_t)((i / g->out_w * g->stride * d.w + i % g->out_w * g->stride) *
-                       d.groups);
-    if (ok)
-        sl_fast_clear_rows(&f, &room.rows, 0, grid_groups(&d));
-    else
+    if (settle_images(&f, SL_FAST_A, n, g->in_c, s.in_places, x, &t) &&
+        weights_of(&f, g, w, room.w, &weights, &converted)) {
+        mw = weights.kept->tensor.m;
+        if (weights.values != NULL)
+            forward_directly(&f, g, n, &t, x, &room, weights.values, y);
+        else
+            forward_packed(&f, g, n, &t, x, &room, &weights.columns[0], y);
+    } else {
         fill_nan(y, n * s.out);
-    for (size_t i = 0; i < n && ok; i++) {
-        pack_image(&f, &t, x + i * s.in, g->in_c, g->in_h, g->in_w, 0, &d, &room.rows);
-        sl_fast_multiply(&f, &(struct sl_fast_product){.m = s.out_places,
-                                                       .n = g->out_c,
-                                                       .tap = room.tap,
-                                                       .taps = s.taps,
-                                                       .k = g->in_c,
-                                                       .row = room.row,
-                                                       .a = &room.rows,
-                                                       .b = &columns,
-                                                       .alpha = 1.0f,
-                                                       .c = room.out,
-                                                       .ldc = g->out_c});
-        f.ops->transpose(room.out, s.out_places, g->out_c, g->out_c, y + i * s.out,
-                         s.out_places);
     }
     count_images(&f, g, n, t.m, mw, converted);
 }
@@ -437,13 +525,14 @@ void sl_fast_conv_data(struct sl_unit_ctx *ctx, const struct sl_conv_geometry *g
     struct sl_fast_room r = {.base = ctx->scratch};
     struct image_room room = take_image(&r, &f.o, g, n, true);
     struct grid d = output_grid(g, sl_fast_groups(&f.o, g->out_c));
-    struct sl_fast_columns columns;
+    struct weights weights = {0};
     struct sl_fast_tensor t = {0};
     uint64_t converted = 0;
     uint32_t mw = 0;
     bool ok = settle_images(&f, SL_FAST_G, n, g->out_c, s.out_places, dy, &t) &&
-              weights_of(&f, g, w, room.w, &columns, &mw, &converted);
+              weights_of(&f, g, w, room.w, &weights, &converted);
     if (ok) {
+        mw = weights.kept->tensor.m;
         sl_fast_noise(&f, n * s.out_places, g->out_c, room.registers, &t);
         sl_fast_clear_rows(&f, &room.rows, 0, grid_groups(&d));
     } else {
@@ -452,7 +541,7 @@ void sl_fast_conv_data(struct sl_unit_ctx *ctx, const struct sl_conv_geometry *g
     for (size_t i = 0; i < n && ok; i++) {
         pack_image(&f, &t, dy + i * s.out, g->out_c, g->out_h, g->out_w, i * s.out, &d,
                    &room.rows);
-        data_of_image(&f, g, &d, &room, &columns, dx + i * s.in);
+        data_of_image(&f, g, &d, &room, &weights.columns[1], dx + i * s.in);
     }
     count_images(&f, g, n, t.m, mw, converted);
 }
