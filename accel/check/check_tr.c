@@ -179,12 +179,13 @@ static void run_gemm(struct sl_vector *v)
     const struct sl_npy *x = sl_vector_need(v, "in_x", SL_NPY_F4);
     const struct sl_npy *w = sl_vector_need(v, "in_w", SL_NPY_F4);
     const struct sl_npy *sf_x = sl_vector_need(v, "in_sf_x", SL_NPY_F4);
-    struct sl_tr_options o = {.bits_x = (unsigned)sl_vector_int(v, "p_bits_x", 0),
-                              .bits_w = (unsigned)sl_vector_int(v, "p_bits_w", 0),
-                              .g = (unsigned)sl_vector_int(v, "p_g", 0),
-                              .k = (unsigned)sl_vector_int(v, "p_k", 0),
-                              .s = (unsigned)sl_vector_int(v, "p_s", 0),
-                              .enc = (enum sl_tr_encoder)sl_vector_int(v, "p_enc", 0)};
+    struct sl_tr_options o = sl_tr_defaults();
+    o.bits_x = (unsigned)sl_vector_int(v, "p_bits_x", 0);
+    o.bits_w = (unsigned)sl_vector_int(v, "p_bits_w", 0);
+    o.g = (unsigned)sl_vector_int(v, "p_g", 0);
+    o.k = (unsigned)sl_vector_int(v, "p_k", 0);
+    o.s = (unsigned)sl_vector_int(v, "p_s", 0);
+    o.enc = (enum sl_tr_encoder)sl_vector_int(v, "p_enc", 0);
     if (v->failed)
         return;
     if (sl_tr_check(&o, &err) != SL_OK || x->n_dims != 2 || w->n_dims != 2 ||
