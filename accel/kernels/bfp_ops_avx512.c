@@ -462,18 +462,18 @@ static inline void bytes_to_quads(const __m512i r[4], __m512i ret[SL_BFP_QUADS])
     ret[3] = _mm512_shuffle_i32x4(b, d, 0xdd);
 }
 
+/* A group of each of 16 lines, from x on; fewer lines or values: `mask` and zeros. */
 static inline __attribute__((always_inline)) struct quads
-quads_along(const struct sl_bfp_source *s, enum sl_bfp_round round, size_t line, size_t k,
-            struct sums *sums)
+quads_along(const struct sl_bfp_source *s, enum sl_bfp_round round, size_t line,
+            size_t lines, size_t k, __mmask16 mask, struct sums *sums)
 {
     const float *x = s->x + line * s->line_step + k;
     struct quads ret;
     __m512i v[LANES], r[4];
     uint64_t number[LANES];
     for (size_t i = 0; i < LANES; i++) {
-        bool real = line + i < s->lines;
-        v[i] = _mm512_maskz_loadu_epi32(real ? below(s->k - k) : 0,
-                                        real ? x + i * s->line_step : x);
+        v[i] = i < lines ? _mm512_maskz_loadu_epi32(mask, x) : _mm512_setzero_si512();
+        x += i + 1 < lines ? s->line_step : 0;
         number[i] = i * s->number_step;
     }
     ret.scale =
@@ -488,10 +488,14 @@ columns_by(const struct sl_bfp_source *s, enum sl_bfp_round round,
 {
     for (size_t line = 0; line < s->lines; line += LANES)
         for (size_t k = 0; k < s->k; k += LANES) {
-            struct quads b = s->line_step == 1
-                                 ? block_across16(s, round, line, below(s->lines - line),
-                                                  k, s->k - k, sums)
-                                 : quads_along(s, round, line, k, sums);
+            size_t lines = s->lines - line, ks = s->k - k;
+            struct quads b;
+            if (s->line_step == 1)
+                b = block_across16(s, round, line, below(lines), k, ks, sums);
+            else if (lines >= LANES && ks >= LANES)
+                b = quads_along(s, round, line, LANES, k, 0xffff, sums);
+            else
+                b = quads_along(s, round, line, lines, k, below(ks), sums);
             store_quads(b.q, b.scale, to,
                         line / LANES * to->groups + to->first + k / LANES);
         }
@@ -624,73 +628,91 @@ static void values_avx512(const struct sl_bfp_source *s, float *to, size_t k_ste
 }
 
 #define DIRECT_OUT 8 /* channels of y at a time, by up to two registers of a row */
+#define UNROLL _Pragma("GCC unroll 8")
+
+/* One kernel position of one channel: the product is exact, so fusing rounds as adding.
+ */
+static inline __attribute__((always_inline)) void direct_tap1(const float *x,
+                                                              const float *w, int outs,
+                                                              int strips,
+                                                              __m512 acc[DIRECT_OUT][2])
+{
+    __m512 v[2];
+    UNROLL for (int i = 0; i < strips; i++) v[i] = _mm512_loadu_ps(x + i * LANES);
+    UNROLL for (int o = 0; o < outs; o++)
+    {
+        __m512 w0 = _mm512_set1_ps(w[o]);
+        UNROLL for (int i = 0; i < strips; i++) acc[o][i] =
+            _mm512_fmadd_ps(v[i], w0, acc[o][i]);
+    }
+}
+
+/* Of several channels: their sum is exact, adding it rounds. */
+static inline __attribute__((always_inline)) void
+direct_tap(const struct sl_bfp_direct *d, const float *x, const float *w, int outs,
+           int strips, __m512 acc[DIRECT_OUT][2])
+{
+    UNROLL for (int o = 0; o < outs; o++) UNROLL for (int i = 0; i < strips; i++)
+    {
+        __m512 sum = _mm512_setzero_ps();
+        for (size_t c = 0; c < d->channels; c++)
+            sum = _mm512_fmadd_ps(_mm512_loadu_ps(x + c * d->plane + i * LANES),
+                                  _mm512_set1_ps(w[c * d->out_c + (size_t)o]), sum);
+        acc[o][i] = _mm512_add_ps(acc[o][i], sum);
+    }
+}
 
 static inline __attribute__((always_inline)) void
-direct_tile(const struct sl_bfp_direct *d, const float *x, const float *w, int outs,
-            int strips, __m512 acc[DIRECT_OUT][2])
+direct_rows(const struct sl_bfp_direct *d, size_t o, int outs, int strips, bool one)
 {
-    for (int o = 0; o < outs; o++)
-        for (int v = 0; v < strips; v++)
-            acc[o][v] = _mm512_setzero_ps();
-    for (size_t ky = 0; ky < d->kernel; ky++)
-        for (size_t kx = 0; kx < d->kernel; kx++, w += d->channels * d->out_c) {
-            const float *at = x + ky * d->width + kx;
-            __m512 x0[2];
-            for (int v = 0; v < strips; v++)
-                x0[v] = _mm512_loadu_ps(at + v * LANES);
-            for (int o = 0; o < outs; o++) {
-                __m512 w0 = _mm512_set1_ps(w[o]);
-                for (int v = 0; v < strips; v++) {
-                    if (d->channels == 1) { /* the product is exact */
-                        acc[o][v] = _mm512_fmadd_ps(x0[v], w0, acc[o][v]);
-                        continue;
-                    }
-                    __m512 sum = _mm512_mul_ps(x0[v], w0);
-                    for (size_t c = 1; c < d->channels; c++)
-                        sum = _mm512_fmadd_ps(
-                            _mm512_loadu_ps(at + c * d->plane + v * LANES),
-                            _mm512_set1_ps(w[c * d->out_c + (size_t)o]), sum);
-                    acc[o][v] = _mm512_add_ps(acc[o][v], sum);
+    const size_t kernel = d->kernel, width = d->width, step = d->channels * d->out_c;
+    for (size_t y = 0; y < d->out_h; y++)
+        for (size_t x = 0; x < d->out_w; x += (size_t)strips * LANES) {
+            const float *row = d->x + y * width + x, *w = d->w + o;
+            __m512 acc[DIRECT_OUT][2];
+            UNROLL for (int i = 0; i < outs; i++) UNROLL for (int v = 0; v < strips; v++)
+                acc[i][v] = _mm512_setzero_ps();
+            for (size_t ky = 0; ky < kernel; ky++)
+                for (size_t kx = 0; kx < kernel; kx++, w += step) {
+                    if (one)
+                        direct_tap1(row + ky * width + kx, w, outs, strips, acc);
+                    else
+                        direct_tap(d, row + ky * width + kx, w, outs, strips, acc);
                 }
+            UNROLL for (int i = 0; i < outs; i++) UNROLL for (int v = 0; v < strips; v++)
+            {
+                size_t at = x + (size_t)v * LANES;
+                if (at < d->out_w)
+                    _mm512_mask_storeu_ps(
+                        d->y + ((o + (size_t)i) * d->out_h + y) * d->out_w + at,
+                        below(d->out_w - at), acc[i][v]);
             }
         }
 }
 
 static inline __attribute__((always_inline)) void
-direct_rows(const struct sl_bfp_direct *d, size_t o, int outs, int strips)
+direct_all(const struct sl_bfp_direct *d, bool one)
 {
-    for (size_t y = 0; y < d->out_h; y++)
-        for (size_t x = 0; x < d->out_w; x += (size_t)strips * LANES) {
-            __m512 acc[DIRECT_OUT][2];
-            direct_tile(d, d->x + y * d->width + x, d->w + o, outs, strips, acc);
-            for (int i = 0; i < outs; i++)
-                for (int v = 0; v < strips; v++) {
-                    size_t at = x + (size_t)v * LANES;
-                    if (at < d->out_w)
-                        _mm512_mask_storeu_ps(
-                            d->y + ((o + (size_t)i) * d->out_h + y) * d->out_w + at,
-                            below(d->out_w - at), acc[i][v]);
-                }
-        }
+    size_t o = 0;
+    for (; o + DIRECT_OUT <= d->out_c; o += DIRECT_OUT)
+        if (d->out_w > LANES)
+            direct_rows(d, o, DIRECT_OUT, 2, one);
+        else
+            direct_rows(d, o, DIRECT_OUT, 1, one);
+    if (o + 6 <= d->out_c) {
+        direct_rows(d, o, 6, 2, one);
+        o += 6;
+    }
+    for (; o < d->out_c; o++)
+        direct_rows(d, o, 1, 2, one);
 }
 
 static void direct_avx512(const struct sl_bfp_direct *d)
 {
-    int strips = d->out_w > LANES ? 2 : 1;
-    size_t o = 0;
-    for (; o + DIRECT_OUT <= d->out_c; o += DIRECT_OUT)
-        if (strips == 2)
-            direct_rows(d, o, DIRECT_OUT, 2);
-        else
-            direct_rows(d, o, DIRECT_OUT, 1);
-    if (o + 6 <= d->out_c) {
-        direct_rows(d, o, 6, 2);
-        o += 6;
-    }
-    for (; o + 2 <= d->out_c; o += 2)
-        direct_rows(d, o, 2, 2);
-    if (o < d->out_c)
-        direct_rows(d, o, 1, 2);
+    if (d->channels == 1)
+        direct_all(d, true);
+    else
+        direct_all(d, false);
 }
 
 /* A square of 16 x 16. */
