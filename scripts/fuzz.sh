@@ -87,6 +87,11 @@ if [ $coverage = yes ]; then
         status=1
     done
     while read -r name file; do
+        if [ ! -f "$scratch/$name.profraw" ]; then
+            echo "$name: no profile for $file"
+            status=1
+            continue
+        fi
         [ -f "$scratch/$name.profdata" ] ||
             llvm-profdata-14 merge -sparse "$scratch/$name.profraw" -o "$scratch/$name.profdata"
         read -r hit all < <(lines_of "$name" "$file")

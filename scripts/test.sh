@@ -113,7 +113,7 @@ suites build-tsan threads
 if [ "$mode" = --full ]; then
     suites build-test slow
     step "kill storm, 20 + 20" tests/system/kill_storm.sh --kills 20
-    step "fuzzing, 60 s a target" scripts/fuzz.sh --seconds 60
+    step "fuzzing, 60 s a target" scripts/fuzz.sh --seconds 60 --coverage
     step "valgrind" scripts/valgrind.sh build-test
     step "coverage" scripts/coverage.sh
 else

@@ -3,21 +3,23 @@
  * configures the gate: bits 0-3 sessions, 4-5 handshakes a second, 6-7 bytes of the
  * welcome. Then commands of one byte (mod 16) follow, each with its arguments:
  *
- *      0 n16 bytes      a frame for the gate
- *      1 l n16 bytes    a frame for link l
- *      2 p n16 bytes    a message 1 of pattern p that authenticates, with this payload
- *      3 l how          link l starts; how: 1 the gate gets the frame, 2 the link the
- * reply 4 l              the last reply of a handshake goes to link l 5 l how link l
- * sends a request; how: 1 the gate gets it, 2 it is answered, 4 and the answer kept, 8
- * the link gets the answer 6                the last request goes to the gate once more
- *      7 f n16 x        byte n16 of the last frame f (start, reply, request, response) ^=
- * x 8 f              the last frame f goes to the gate 9 b n            2^b milliseconds
- * pass, then the gate looks at n sessions 10 l s            link l's key is unknown,
- * enrolled or revoked; with bit 7 its sessions end 11 b              tokens are good or
- * not; with bit 7 the second link drops its own 12 l s            link l hears that a
- * session is unknown: its own, or s 13 l n            the request n of link l is given up
- * at both ends 14 l              the gate ends link l's session 15 l n            n
- * requests of link l, unanswered */
+ *      0 n16 bytes     a frame for the gate
+ *      1 l n16 bytes   a frame for link l
+ *      2 p n16 bytes   a message 1 of pattern p that authenticates, with this payload
+ *      3 l how         link l starts; how: 1 the gate hears it, 2 the link the reply
+ *      4 l             the last reply of a handshake goes to link l
+ *      5 l how         link l sends a request; how: 1 the gate gets it, 2 it is answered,
+ *                      4 and the answer kept, 8 the link gets the answer
+ *      6               the last request goes to the gate once more
+ *      7 f n16 x       byte n16 of frame f ^= x: start, reply, request, response
+ *      8 f             the last frame f goes to the gate
+ *      9 b n           2^b milliseconds pass, then the gate looks at n sessions
+ *     10 l s           link l's key is unknown, enrolled, revoked; bit 7: sessions end
+ *     11 b             tokens are good or not; bit 7: the second link drops its own
+ *     12 l s           link l hears that a session is unknown: its own, or s
+ *     13 l n           the request n of link l is given up at both ends
+ *     14 l             the gate ends link l's session
+ *     15 l n           n requests of link l, unanswered */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +29,6 @@
 
 #define STEPS_MAX 48
 #define PLAIN 20 /* bytes of a request and of a response */
-#define REPLY_BYTES SL_HANDSHAKE_FRAME_MAX
 
 enum { START, REPLY, REQUEST, RESPONSE, N_FRAMES };
 enum { ARRIVES = 1, ANSWERED = 2, KEPT = 4, COMES_BACK = 8 };
@@ -213,12 +214,12 @@ static void to_gate(struct rig *r, const uint8_t *frame, size_t n, uint8_t how)
     struct sl_session *s = NULL;
     struct sl_envelope head;
     struct frame reply = {.n = 0};
-    struct sl_gate_random random = {
-        .ephemeral = {1, (uint8_t)r->drawn, (uint8_t)(r->drawn >> 8)},
-        .session = ++r->drawn % 64};
+    uint64_t id = ++r->drawn;
+    struct sl_gate_random random = {.ephemeral = {1, (uint8_t)id, (uint8_t)(id >> 8)},
+                                    .session = id % 64};
     enum sl_gate_verdict v = sl_gate_frame(r->gate, r->now, frame, n, &random,
                                            reply.bytes, &reply.n, &s, &head);
-    fuzz_must((v == SL_GATE_ANSWER) == (reply.n > 0) && reply.n <= REPLY_BYTES);
+    fuzz_must((v == SL_GATE_ANSWER) == (reply.n > 0) && reply.n <= sizeof(reply.bytes));
     if (v == SL_GATE_RECORD)
         to_session(r, s, frame, n, how);
     else if (v == SL_GATE_ANSWER)
@@ -279,7 +280,8 @@ static void message_1(struct rig *r, enum sl_noise_pattern pattern,
 
 static void start(struct rig *r, struct sl_link *l, uint8_t how)
 {
-    uint8_t ephemeral[SL_NOISE_KEY] = {3, (uint8_t)++r->drawn, (uint8_t)(r->drawn >> 8)};
+    uint64_t id = ++r->drawn;
+    uint8_t ephemeral[SL_NOISE_KEY] = {3, (uint8_t)id, (uint8_t)(id >> 8)};
     struct frame *f = &r->last[START], *reply = &r->last[REPLY];
     struct sl_err err;
     enum sl_code rc = sl_link_start(l, r->now, ephemeral, f->bytes, &f->n, &err);
