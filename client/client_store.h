@@ -71,13 +71,14 @@ struct sl_client_store {
  * File `update`, little-endian; `update.tmp` is the same while it is written, or an old
  * one whose pages the next is written to:
  *
- *     0   "SLUPDAT1"             64  blob id 16         112 loss_sum f64
+ *     0   "SLUPDAT2"             64  blob id 16         112 loss_sum f64
  *     8   header bytes u64       80  blob size u64      120 first_loss f64
  *     16  run u64                88  weight u64         128 eval samples u64
  *     24  round u32              96  samples u64        136 eval correct u64
  *     28  encoding u32           104 steps u32          144 eval loss_sum f64
- *     32  plan id 16             108 has_eval u32       152 XXH3-128 of bytes 0..151
- *     48  model id 16                                   168 the update's bytes
+ *     32  plan id 16             108 has_eval u32       152 cost: five u64 and a f64
+ *     48  model id 16                                   200 XXH3-128 of bytes 0..199
+ *                                                       216 the update's bytes
  *
  * Files `state` (current) and `state.next` (staged), synced:
  *

@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "accel/units/setup.h"
 #include "accel/accel.h"
 #include "client/client.h"
 #include "client/connection.h"
@@ -543,7 +544,11 @@ static enum sl_code open_client(struct daemon *d)
     randombytes_buf(&env.boot_id, sizeof env.boot_id);
     snprintf(env.name, sizeof env.name, "%s", d->config->name);
     snprintf(env.blas, sizeof env.blas, "%s", sl_accel_blas_name());
-    snprintf(env.hardware, sizeof env.hardware, "fp32");
+    const struct sl_client_config *config = d->config;
+    char unit[SL_UNIT_TEXT] = "as the plan says";
+    if (config->hardware.given)
+        sl_unit_text(&config->hardware.accelerator, unit);
+    snprintf(env.hardware, sizeof env.hardware, "%s", unit);
     enum sl_code rc = sl_workplace_own_samples(&d->place, &env.own_samples, &d->err);
     return rc == SL_OK ? sl_client_new(&env, now_ms(), &d->client, &d->err) : rc;
 }
@@ -554,6 +559,8 @@ static enum sl_code open_all(struct daemon *d)
     enum sl_code rc =
         sl_client_store_files_open(config->state_dir, d->log, &d->store, &d->err);
     d->place = (struct sl_workplace_config){.store = d->store};
+    if (config->hardware.given)
+        d->place.hardware = &config->hardware.accelerator;
     if (config->data.dataset[0] != 0)
         d->place.own = (struct sl_dataset_source){.kind = config->data.dataset,
                                                   .path = config->data.path,

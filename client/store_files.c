@@ -20,9 +20,9 @@
 #include "common/log.h"
 #include "common/mem.h"
 
-#define MAGIC "SLUPDAT1"
-#define HEADER 168
-#define HEADER_HASHED 152
+#define MAGIC "SLUPDAT2"
+#define HEADER 216
+#define HEADER_HASHED 200
 #define STATE_MAGIC "SLSTATE1"
 #define STATE_HEADER 88
 #define STATE_HASHED 72
@@ -69,6 +69,12 @@ static void header_write(const struct sl_kept_update *u, uint8_t h[HEADER])
     put(h + 128, &u->meta.eval.samples, 8);
     put(h + 136, &u->meta.eval.correct, 8);
     put(h + 144, &u->meta.eval.loss_sum, 8);
+    put(h + 152, &u->meta.cost.macs, 8);
+    put(h + 160, &u->meta.cost.work, 8);
+    put(h + 168, &u->meta.cost.cycles, 8);
+    put(h + 176, &u->meta.cost.conversions, 8);
+    put(h + 184, &u->meta.cost.bits, 8);
+    put(h + 192, &u->meta.cost.energy, 8);
     sl_xxh3_128(h, HEADER_HASHED, &sum);
     put(h + HEADER_HASHED, sum.bytes, 16);
 }
@@ -102,10 +108,17 @@ static const char *header_read(const uint8_t h[HEADER], struct sl_kept_update *r
     memcpy(&u.meta.eval.samples, h + 128, 8);
     memcpy(&u.meta.eval.correct, h + 136, 8);
     memcpy(&u.meta.eval.loss_sum, h + 144, 8);
+    memcpy(&u.meta.cost.macs, h + 152, 8);
+    memcpy(&u.meta.cost.work, h + 160, 8);
+    memcpy(&u.meta.cost.cycles, h + 168, 8);
+    memcpy(&u.meta.cost.conversions, h + 176, 8);
+    memcpy(&u.meta.cost.bits, h + 184, 8);
+    memcpy(&u.meta.cost.energy, h + 192, 8);
     u.meta.has_eval = has_eval == 1;
     if (bytes != HEADER || has_eval > 1 || u.blob.size == 0 ||
         u.blob.size > SL_BLOB_BYTES_MAX || !isfinite(u.meta.loss_sum) ||
         !isfinite(u.meta.first_loss) || !isfinite(u.meta.eval.loss_sum) ||
+        !isfinite(u.meta.cost.energy) ||
         u.meta.eval.correct > u.meta.eval.samples)
         return "header is of another version";
     *ret = u;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "accel/nn/plan_model.h"
 #include "client/local/local.h"
 #include "common/index_file.h"
 #include "common/mem.h"
@@ -157,20 +158,13 @@ static enum sl_code load_data(struct sl_workplace *w, struct sl_err *err)
 /* --- model and bench
  * --------------------------------------------------------------------------------- */
 
+/* The model is the plan's; what multiplies is this client's own, if its config says so. */
 static enum sl_code make_model(struct sl_workplace *w, struct sl_err *err)
 {
-    struct sl_model_spec spec = {0};
-    enum sl_code rc =
-        w->plan.model.name[0] != 0
-            ? sl_model_spec_named(w->plan.model.name, w->set.n_classes, &spec, err)
-            : sl_model_spec_copy(&w->plan.model.layers, &spec, err);
-    struct sl_shape shape = {.n_dims = 3,
-                             .dim = {w->set.channels, w->set.height, w->set.width}};
-    if (rc == SL_OK)
-        rc = sl_model_new(&spec, &shape, w->set.n_classes, SL_LOSS_SOFTMAX_CE, &w->model,
-                          err);
-    sl_model_spec_deinit(&spec);
-    return rc == SL_OK ? SL_OK : sl_err_wrap(err, rc, "model");
+    enum sl_code rc = sl_plan_model(&w->plan, &w->set, w->set.n_classes, &w->model, err);
+    if (w->config.hardware != NULL)
+        w->plan.accelerator = *w->config.hardware;
+    return rc;
 }
 
 static enum sl_code find_steps(struct sl_workplace *w, struct sl_err *err)

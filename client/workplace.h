@@ -20,7 +20,8 @@ struct sl_workplace_config {
     struct sl_dataset_source own;
     const char
         *data_path; /* where the plan's data set lies here; NULL = as the plan says */
-    struct sl_client_store *store; /* borrowed */
+    const struct sl_accelerator *hardware; /* borrowed; NULL = as the plan says */
+    struct sl_client_store *store;         /* borrowed */
 };
 
 enum sl_code sl_workplace_new(const struct sl_workplace_config *config,

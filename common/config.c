@@ -15,7 +15,8 @@
 static const char *const log_levels[] = {"error", "warn", "info", "debug", NULL};
 static const char *const datasets[] = {"fashion-mnist", "idx", "cifar10", "csv", "npz",
                                        "synthetic", NULL};
-static const char *const matmuls[] = {"fp32", NULL};
+static const char *const matmuls[] = {"plan", "fp32", "fast", "tr", "rtn", NULL};
+SL_ACCELERATOR_NAMES;
 
 /* --- server ------------------------------------------------------------------------------------ */
 
@@ -66,12 +67,15 @@ static const struct sl_schema server_schema = {server_rows,
 
 struct client_file {
     struct sl_client_config c;
+    uint32_t matmul; /* of matmuls */
     char join_token_file[SL_CONFIG_PATH];
 };
 
 #define CLIENT(field)                                                                    \
     .offset = offsetof(struct client_file, field),                                       \
     .size = sizeof(((struct client_file *)0)->field)
+
+#define HARDWARE(field) CLIENT(c.hardware.accelerator.field)
 
 static const struct sl_row client_rows[] = {
     {.path = "coordinator", .type = SL_FIELD_TEXT, CLIENT(c.coordinator),
@@ -90,8 +94,8 @@ static const struct sl_row client_rows[] = {
     {.path = "data.path", .type = SL_FIELD_PATH, CLIENT(c.data.path), .flags = SL_ROW_FILLED},
     {.path = "data.limit", .type = SL_FIELD_WHOLE, CLIENT(c.data.limit), .lo = 0,
      .hi = UINT64_C(1000000000000), .unit = "samples"},
-    {.path = "hardware.matmul", .type = SL_FIELD_ENUM, CLIENT(c.hardware.matmul),
-     .names = matmuls},
+    {.path = "hardware.matmul", .type = SL_FIELD_ENUM, CLIENT(matmul), .names = matmuls},
+    SL_ACCELERATOR_ROWS("hardware.", HARDWARE, 2 << SL_MATMUL_FAST, 2 << SL_MATMUL_TR),
     {.path = "threads", .type = SL_FIELD_WHOLE, CLIENT(c.threads), .lo = 1, .hi = 256},
     {.path = "log", .type = SL_FIELD_ENUM, CLIENT(c.log), .names = log_levels},
     {.path = "slowdown", .type = SL_FIELD_REAL, CLIENT(c.slowdown), .min = 1, .max = 1000},
@@ -228,6 +232,9 @@ static enum sl_code finish_client(const struct source *from, const struct sl_yam
         rc = place(f->c.state_dir, "identity", "identity", from->where, f->c.identity, err);
     if (rc == SL_OK)
         keep_options(doc, f->c.data.dataset, f->c.data.path);
+    f->c.hardware.given = f->matmul > 0;
+    if (f->matmul > 0)
+        f->c.hardware.accelerator.matmul = (enum sl_matmul_kind)(f->matmul - 1);
     return rc;
 }
 
@@ -240,7 +247,11 @@ enum sl_code sl_client_config_parse(const char *text, size_t n, const char *wher
     const struct source from = {text, n, where, folder, overrides, n_overrides};
     struct sl_yaml_doc doc = {0};
     struct client_file f = {
-        .c = {.index = -1, .threads = 1, .log = SL_LOG_INFO, .slowdown = 1.0}};
+        .c = {.index = -1,
+              .threads = 1,
+              .log = SL_LOG_INFO,
+              .slowdown = 1.0,
+              .hardware.accelerator = SL_ACCELERATOR_DEFAULTS}};
     enum sl_code rc = bind(&from, &client_schema, &f, &doc, err);
     if (rc == SL_OK)
         rc = finish_client(&from, &doc, &f, err);

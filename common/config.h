@@ -49,7 +49,8 @@ struct sl_client_config {
         uint64_t limit; /* first N samples; 0 = all */
     } data;
     struct {
-        enum sl_matmul_kind matmul; /* fp32; wins over the plan's */
+        bool given; /* false: as the plan says */
+        struct sl_accelerator accelerator;
     } hardware;
     uint32_t threads; /* 1 */
     enum sl_log_level log; /* info */

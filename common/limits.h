@@ -5,12 +5,14 @@
 #define SL_COMMON_LIMITS_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #define SL_CHUNK_BYTES ((size_t)256 << 10)      /* data of one chunk */
 #define SL_WIRE_HEADER_MAX ((size_t)4 << 10)    /* protobuf part of a message */
 #define SL_WIRE_PLAIN_MAX (2 + SL_WIRE_HEADER_MAX + SL_CHUNK_BYTES)
 #define SL_WIRE_FRAME_MAX (SL_WIRE_PLAIN_MAX + 256) /* with envelope and tag */
 #define SL_BLOB_BYTES_MAX ((size_t)1 << 30)     /* one blob: plan, model or update */
+#define SL_WIRE_COST_MAX (UINT64_C(1) << 46)    /* each count of a task's cost: a cohort of 10^5 adds up */
 #define SL_WIRE_NAME 64                         /* client name with the closing zero */
 #define SL_WIRE_REASON 200                      /* reason text with the closing zero */
 #define SL_WIRE_TEXT 128                        /* version, blas, hardware */

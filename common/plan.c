@@ -41,6 +41,7 @@ void sl_plan_default(struct sl_plan *ret)
                       .deadline_s = 600,
                       .quorum = 1.0},
         .aggregation = {.max_abs = 8, .max_weight = 1000000, .fraction_bits = 32},
+        .accelerator = SL_ACCELERATOR_DEFAULTS,
         .uplink = {.m = 4, .error_feedback = true},
         .sim = {.world = {.device = "constant",
                           .samples_per_s = 1000,

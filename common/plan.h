@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/accelerator.h"
 #include "common/error.h"
 #include "common/hash.h"
 #include "common/model_spec.h"
@@ -39,7 +40,6 @@ enum sl_weighting { SL_WEIGHT_SAMPLES, SL_WEIGHT_UNIFORM };
 enum sl_encoding { SL_ENC_FP32, SL_ENC_BF16, SL_ENC_BFP, SL_ENC_TERNARY };
 enum sl_eval_where { SL_EVAL_COORDINATOR, SL_EVAL_CLIENTS, SL_EVAL_BOTH };
 enum sl_head { SL_HEAD_DENSE };
-enum sl_matmul_kind { SL_MATMUL_FP32 };
 
 /* How updates travel (accel/codec/codec.h). */
 struct sl_codec_options {
@@ -120,9 +120,7 @@ struct sl_plan {
         uint32_t fraction_bits;
         double clip_norm; /* 0 = none */
     } aggregation;
-    struct {
-        enum sl_matmul_kind matmul;
-    } accelerator;
+    struct sl_accelerator accelerator;
     struct sl_codec_options uplink;
     enum sl_encoding downlink; /* fp32 */
     struct {

@@ -30,6 +30,8 @@
     {.path = key, .type = SL_FIELD_REAL, PLACE(field), .min = least, .max = most,        \
      .flags = more, .unit = text, .selector = by, .selected = when}
 
+#define ACCELERATOR(field) PLACE(accelerator.field)
+
 #define ABOVE SL_ROW_ABOVE_MIN
 #define BELOW SL_ROW_BELOW_MAX
 #define SAMPLES_MAX UINT64_C(1000000000000)
@@ -49,7 +51,8 @@ static const char *const orders[] = {"philox", "bench", NULL};
 static const char *const strategies[] = {"fedavg", NULL};
 static const char *const policies[] = {"random", "all", "file", NULL};
 static const char *const weightings[] = {"samples", "uniform", NULL};
-static const char *const matmuls[] = {"fp32", NULL};
+static const char *const matmuls[] = {"fp32", "fast", "tr", "rtn", NULL};
+SL_ACCELERATOR_NAMES;
 static const char *const softmaxes[] = {"exact", NULL};
 static const char *const uplinks[] = {"fp32", "bf16", "bfp", "ternary", NULL};
 static const char *const downlinks[] = {"fp32", NULL};
@@ -159,6 +162,7 @@ static const struct sl_row rows[] = {
     REAL("aggregation.clip_norm", aggregation.clip_norm, 0, 1e9, 0),
 
     ENUM("accelerator.matmul", accelerator.matmul, matmuls),
+    SL_ACCELERATOR_ROWS("accelerator.", ACCELERATOR, 1 << SL_MATMUL_FAST, 1 << SL_MATMUL_TR),
     FIXED("accelerator.softmax", softmaxes),
     FIXED("accelerator.memory", only_none),
     ENUM("uplink.encoding", uplink.encoding, uplinks),

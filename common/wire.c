@@ -37,6 +37,7 @@ struct build {
     Starling__Task task;
     Starling__UpdateMeta meta;
     Starling__EvalResult eval;
+    Starling__Cost cost;
 };
 
 static ProtobufCBinaryData id_bytes(const struct sl_blob_id *id)
@@ -357,6 +358,40 @@ static enum sl_code get_chunk_down(const Starling__Message *in, struct sl_msg *m
 
 /* --- chunks up ------------------------------------------------------------------------------ */
 
+static Starling__Cost *put_cost(Starling__Cost *out, const struct sl_task_cost *in)
+{
+    starling__cost__init(out);
+    out->macs = in->macs;
+    out->work = in->work;
+    out->cycles = in->cycles;
+    out->conversions = in->conversions;
+    out->bits = in->bits;
+    out->energy = in->energy;
+    return out;
+}
+
+/* Counts that still add up over a cohort. */
+static enum sl_code get_cost(struct sl_task_cost *out, const Starling__Cost *in,
+                             struct sl_err *err)
+{
+    const uint64_t counts[] = {in->macs, in->work, in->cycles, in->conversions, in->bits};
+    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
+        if (counts[i] > SL_WIRE_COST_MAX)
+            return sl_err_set(err, SL_E_LIMIT, "update.cost: %llu (at most %llu)",
+                              (unsigned long long)counts[i],
+                              (unsigned long long)SL_WIRE_COST_MAX);
+    if (!(in->energy >= 0 && in->energy <= (double)SL_WIRE_COST_MAX))
+        return sl_err_set(err, SL_E_PROTO, "update.cost: energy %g (0 to %g)", in->energy,
+                          (double)SL_WIRE_COST_MAX);
+    *out = (struct sl_task_cost){.macs = in->macs,
+                                 .work = in->work,
+                                 .cycles = in->cycles,
+                                 .conversions = in->conversions,
+                                 .bits = in->bits,
+                                 .energy = in->energy};
+    return SL_OK;
+}
+
 static void put_put_chunk(struct build *b, const struct sl_msg *m)
 {
     starling__put_chunk__init(&b->put_chunk);
@@ -374,6 +409,7 @@ static void put_put_chunk(struct build *b, const struct sl_msg *m)
         b->meta.loss_sum = u->loss_sum;
         b->meta.first_loss = u->first_loss;
         b->meta.encoding = u->encoding;
+        b->meta.cost = put_cost(&b->cost, &u->cost);
         if (u->has_eval)
             b->meta.eval = put_eval(&b->eval, &u->eval);
         b->put_chunk.meta = &b->meta;
@@ -395,7 +431,7 @@ static enum sl_code get_meta(const Starling__UpdateMeta *in, struct sl_update_me
         u->has_eval = true;
         rc = get_eval(&u->eval, in->eval, err);
     }
-    return rc;
+    return rc == SL_OK && in->cost != NULL ? get_cost(&u->cost, in->cost, err) : rc;
 }
 
 static enum sl_code get_put_chunk(const Starling__Message *in, struct sl_msg *m,

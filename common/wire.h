@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/accelerator.h"
 #include "common/error.h"
 #include "common/hash.h"
 #include "common/limits.h"
@@ -65,6 +66,7 @@ struct sl_update_meta {
     uint32_t encoding; /* enum sl_encoding */
     bool has_eval;
     struct sl_eval_counts eval;
+    struct sl_task_cost cost; /* of the training */
 };
 
 enum sl_put_status { SL_PUT_MORE, SL_PUT_ACCEPTED, SL_PUT_REJECTED, SL_PUT_STALE };

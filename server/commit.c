@@ -73,7 +73,26 @@ struct tally {
     uint64_t samples, bytes_up, bytes_down;
     double loss_sum;
     size_t n;
+    struct sl_task_cost cost;
 };
+
+static void add_cost(struct sl_task_cost *sum, const struct sl_task_cost *c)
+{
+    sum->macs += c->macs;
+    sum->work += c->work;
+    sum->cycles += c->cycles;
+    sum->conversions += c->conversions;
+    sum->bits += c->bits;
+    sum->energy += c->energy;
+}
+
+static json_t *cost_json(const struct sl_task_cost *c)
+{
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:f}", "macs", (json_int_t)c->macs, "work",
+                     (json_int_t)c->work, "cycles", (json_int_t)c->cycles, "conversions",
+                     (json_int_t)c->conversions, "bits", (json_int_t)c->bits, "energy",
+                     c->energy);
+}
 
 static struct tally tally(const struct run *r)
 {
@@ -89,6 +108,7 @@ static struct tally tally(const struct run *r)
         t.bytes_up += core_bytes_up(r, u);
         t.samples += u->meta.samples;
         t.loss_sum += u->meta.loss_sum;
+        add_cost(&t.cost, &u->meta.cost);
         t.n++;
     }
     return t;
@@ -176,7 +196,7 @@ static json_t *round_json(struct run *r, const struct tally *t)
     double n = (double)w->eval.n;
     json_t *latencies, *included = included_json(r, &latencies);
     json_t *line = json_pack(
-        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o, s:I, s:I, s:I, s:f, s:f, s:{}, s:s}",
+        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o, s:I, s:I, s:I, s:f, s:f, s:o, s:s}",
         "event", "round", "run", (json_int_t)r->id, "round", (json_int_t)r->round.number, "attempt",
         (json_int_t)r->round.attempt, "selected", (json_int_t)r->round.n_members, "completed",
         (json_int_t)t->n, "dropped", (json_int_t)(r->round.n_members - t->n), "train_loss",
@@ -186,7 +206,8 @@ static json_t *round_json(struct run *r, const struct tally *t)
         (json_int_t)t->bytes_up, "bytes_down", (json_int_t)t->bytes_down, "wire_bytes",
         (json_int_t)(c->env.wire_bytes(c->env.ctx) - r->wire_open), "latency_s",
         (double)(c->now_ms - r->opened_ms) * 1e-3, "wall_s",
-        c->env.wall_s(c->env.ctx) - r->wall_open, "cost", "model_digest", digest);
+        c->env.wall_s(c->env.ctx) - r->wall_open, "cost", cost_json(&t->cost), "model_digest",
+        digest);
     json_object_set_new(line, "members", members_json(r));
     json_object_set_new(line, "included", included);
     json_object_set_new(line, "latencies_s", latencies);

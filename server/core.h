@@ -8,6 +8,8 @@
 #include "accel/nn/model.h"
 #include "accel/nn/train.h"
 #include "accel/codec/codec.h"
+#include "accel/nn/plan_model.h"
+#include "accel/units/setup.h"
 #include "common/dataset.h"
 #include "common/index_file.h"
 #include "common/partition.h"
@@ -88,7 +90,7 @@ struct run {
     struct sl_plan plan;
     char *plan_text;
     struct sl_blob_ref plan_ref, model_ref;
-    struct sl_model_spec spec;
+    struct sl_unit_setup unit; /* that evaluates: the plan's */
     struct sl_model *model;
     size_t n_values;
     struct sl_codec codec; /* of updates */

@@ -70,20 +70,19 @@ static enum sl_code build_data(struct run *r, uint32_t *ret_classes, struct sl_e
 static enum sl_code build_model(struct run *r, uint32_t n_classes, struct sl_err *err)
 {
     const struct sl_plan *p = &r->plan;
-    enum sl_code rc = p->model.name[0] != '\0'
-                          ? sl_model_spec_named(p->model.name, n_classes, &r->spec, err)
-                          : sl_model_spec_copy(&p->model.layers, &r->spec, err);
+    enum sl_code rc = sl_plan_model(p, &r->test, n_classes, &r->model, err);
     if (rc != SL_OK)
         return rc;
-    struct sl_shape shape = {.n_dims = 3,
-                             .dim = {r->test.channels, r->test.height, r->test.width}};
-    rc = sl_model_new(&r->spec, &shape, n_classes, SL_LOSS_SOFTMAX_CE, &r->model, err);
-    if (rc != SL_OK)
-        return sl_err_wrap(err, rc, "model");
     r->n_values = sl_model_layout(r->model)->n_values;
-    struct sl_trainer_options o = {.max_batch = EVAL_BATCH};
     rc = sl_codec_init(&p->uplink, sl_model_layout(r->model), &r->codec, err);
-    return rc != SL_OK ? rc : sl_trainer_new(r->model, &o, &r->trainer, err);
+    if (rc == SL_OK)
+        rc = sl_unit_setup(&p->accelerator, &r->unit, err);
+    if (rc != SL_OK)
+        return rc;
+    struct sl_trainer_options o = {.max_batch = EVAL_BATCH,
+                                   .unit = r->unit.unit,
+                                   .unit_options = sl_unit_setup_options(&r->unit)};
+    return sl_trainer_new(r->model, &o, &r->trainer, err);
 }
 
 static enum sl_code build_sum(struct run *r, struct sl_err *err)
@@ -232,7 +231,6 @@ void run_free(struct run *r)
     sl_sum_deinit(&r->sum);
     sl_trainer_free(r->trainer);
     sl_model_free(r->model);
-    sl_model_spec_deinit(&r->spec);
     sl_dataset_deinit(&r->test);
     sl_index_table_deinit(&r->selection_file);
     sl_plan_deinit(&r->plan);

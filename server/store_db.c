@@ -29,6 +29,7 @@ static const char schema[] =
     " ord INTEGER, slot INTEGER, blob BLOB, blob_size INTEGER, weight INTEGER,"
     " samples INTEGER, steps INTEGER, loss_sum REAL, first_loss REAL, encoding INTEGER,"
     " has_eval INTEGER, eval_samples INTEGER, eval_correct INTEGER, eval_loss REAL,"
+    " cost BLOB,"
     " PRIMARY KEY(run, round, client)) WITHOUT ROWID;"
     "CREATE TABLE report(run INTEGER NOT NULL, seq INTEGER NOT NULL, json TEXT NOT NULL,"
     " PRIMARY KEY(run, seq)) WITHOUT ROWID;";
@@ -61,7 +62,7 @@ static const char *const sql[SL_DB_N_STATEMENTS] = {
         "UPDATE member SET accepted = 1, ord = ?4, slot = ?5, blob = ?6, blob_size = ?7,"
         " weight = ?8, samples = ?9, steps = ?10, loss_sum = ?11, first_loss = ?12,"
         " encoding = ?13, has_eval = ?14, eval_samples = ?15, eval_correct = ?16,"
-        " eval_loss = ?17 WHERE run = ?1 AND round = ?2 AND client = ?3",
+        " eval_loss = ?17, cost = ?18 WHERE run = ?1 AND round = ?2 AND client = ?3",
     [SL_DB_UNACCEPT] = "UPDATE member SET accepted = 0"
                        " WHERE run = ?1 AND round = ?2 AND client = ?3 AND accepted = 1",
     [SL_DB_COMMIT_ROUND] =
@@ -75,7 +76,8 @@ static const char *const sql[SL_DB_N_STATEMENTS] = {
                           " WHERE run = ?1 AND committed = 0 ORDER BY round DESC LIMIT 1",
     [SL_DB_MEMBERS] =
         "SELECT client, accepted, ord, slot, blob, blob_size, weight, samples, steps,"
-        " loss_sum, first_loss, encoding, has_eval, eval_samples, eval_correct, eval_loss"
+        " loss_sum, first_loss, encoding, has_eval, eval_samples, eval_correct, eval_loss,"
+        " cost"
         " FROM member WHERE run = ?1 AND round = ?2 ORDER BY client",
     [SL_DB_LAST_COMMIT] = "SELECT round, digest, checkpoint, strategy FROM round"
                           " WHERE run = ?1 AND committed = 1 ORDER BY round DESC LIMIT 1",

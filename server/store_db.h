@@ -15,7 +15,7 @@
 
 #include "common/error.h"
 
-#define SL_DB_SCHEMA 1 /* PRAGMA user_version of the files this program writes */
+#define SL_DB_SCHEMA 2 /* PRAGMA user_version of the files this program writes */
 
 enum sl_db_statement {
     SL_DB_PUT_CLIENT,

@@ -28,6 +28,8 @@ static enum sl_code read_member(sqlite3_stmt *st, struct sl_member_row *m,
                  .correct = (uint64_t)sqlite3_column_int64(st, 14),
                  .loss_sum = sqlite3_column_double(st, 15)},
     };
+    if (rc == SL_OK)
+        rc = sl_db_bytes(st, 16, (uint8_t *)&m->meta.cost, sizeof(m->meta.cost), err);
     return rc;
 }
 

@@ -306,12 +306,12 @@ static enum sl_code write_accept(struct sqlite_store *s, uint64_t run, uint32_t 
 {
     const struct sl_update_meta *u = &m->meta;
     sqlite3_stmt *st = sl_db_bind(
-        &s->db, SL_DB_ACCEPT, "iiiiibiiiiddiiiid", (int64_t)run, (int64_t)round,
+        &s->db, SL_DB_ACCEPT, "iiiiibiiiiddiiiidb", (int64_t)run, (int64_t)round,
         (int64_t)m->client, (int64_t)m->order, (int64_t)m->slot, m->blob.id.bytes,
         (size_t)SL_XXH_BYTES, (int64_t)m->blob.size, (int64_t)u->weight,
         (int64_t)u->samples, (int64_t)u->steps, u->loss_sum, u->first_loss,
         (int64_t)u->encoding, (int64_t)u->has_eval, (int64_t)u->eval.samples,
-        (int64_t)u->eval.correct, u->eval.loss_sum);
+        (int64_t)u->eval.correct, u->eval.loss_sum, &u->cost, sizeof(u->cost));
     enum sl_code rc = sl_db_run(&s->db, st, "accept", err);
     return rc == SL_OK ? changed_one(s, "member", err) : rc;
 }

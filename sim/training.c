@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "accel/nn/plan_model.h"
 #include "common/index_file.h"
 #include "common/mem.h"
 
@@ -16,7 +17,6 @@ struct bench {
 
 struct sl_training {
     const struct sl_plan *plan;
-    struct sl_model_spec spec;
     struct sl_model *model;
     struct sl_dataset set;
     struct sl_partition part;
@@ -31,16 +31,7 @@ struct sl_training {
 static enum sl_code make_model(struct sl_training *t, struct sl_err *err)
 {
     const struct sl_plan *p = t->plan;
-    enum sl_code rc =
-        p->model.name[0] != '\0'
-            ? sl_model_spec_named(p->model.name, t->set.n_classes, &t->spec, err)
-            : sl_model_spec_copy(&p->model.layers, &t->spec, err);
-    if (rc != SL_OK)
-        return rc;
-    struct sl_shape shape = {.n_dims = 3,
-                             .dim = {t->set.channels, t->set.height, t->set.width}};
-    rc = sl_model_new(&t->spec, &shape, t->set.n_classes, SL_LOSS_SOFTMAX_CE, &t->model,
-                      err);
+    enum sl_code rc = sl_plan_model(p, &t->set, t->set.n_classes, &t->model, err);
     if (rc != SL_OK)
         return rc;
     t->n_state = sl_local_state_bytes(p, sl_model_layout(t->model));
@@ -120,7 +111,6 @@ void sl_training_free(struct sl_training *t)
     sl_index_table_deinit(&t->steps);
     sl_partition_deinit(&t->part);
     sl_model_free(t->model);
-    sl_model_spec_deinit(&t->spec);
     sl_dataset_deinit(&t->set);
     free(t);
 }

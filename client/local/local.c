@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "accel/codec/codec.h"
+#include "accel/units/setup.h"
 #include "client/local/algorithm.h"
 #include "common/mem.h"
 
@@ -29,9 +30,29 @@ struct sl_local_bench {
     struct sl_codec codec;
     float *update;    /* [codec.n_values], values after minus before */
     uint8_t *encoded; /* [codec.n_bytes] */
-    float *residual;  /* [codec.n_values]: what encoding lost; NULL without error feedback */
-    size_t n_state;   /* bytes of it */
+    struct sl_unit_setup unit;
+    /* What the client carries over: where its noise registers stand, then the residual. */
+    uint8_t *state; /* [n_state]; NULL = nothing */
+    size_t n_state;
 };
+
+/* Parts of the state. */
+static bool has_noise(const struct sl_plan *p)
+{
+    return p->accelerator.matmul == SL_MATMUL_FAST &&
+           p->accelerator.round_gradient == SL_NOISE_LFSR;
+}
+
+static bool has_residual(const struct sl_plan *p)
+{
+    return p->uplink.encoding == SL_ENC_TERNARY && p->uplink.error_feedback;
+}
+
+static float *residual_of(const struct sl_local_bench *b, const struct sl_plan *p)
+{
+    size_t before = has_noise(p) ? sizeof(uint64_t) : 0;
+    return has_residual(p) ? (float *)(void *)(b->state + before) : NULL;
+}
 
 static enum sl_code find_algorithm(const char *strategy,
                                    const struct sl_local_algorithm **ret,
@@ -48,13 +69,11 @@ static enum sl_code find_algorithm(const char *strategy,
 
 size_t sl_local_state_bytes(const struct sl_plan *plan, const struct sl_layout *layout)
 {
-    size_t n = 0;
-    if (plan->uplink.encoding != SL_ENC_TERNARY || !plan->uplink.error_feedback)
-        return 0;
-    for (size_t i = 0; i < layout->n_tensors; i++)
+    size_t n = has_noise(plan) ? sizeof(uint64_t) : 0;
+    for (size_t i = 0; has_residual(plan) && i < layout->n_tensors; i++)
         if (layout->tensors[i].role != SL_TENSOR_FIXED)
-            n += layout->tensors[i].size;
-    return n * sizeof(float);
+            n += layout->tensors[i].size * sizeof(float);
+    return n;
 }
 
 static enum sl_code make_vectors(struct sl_local_bench *b, const struct sl_plan *plan,
@@ -65,11 +84,10 @@ static enum sl_code make_vectors(struct sl_local_bench *b, const struct sl_plan 
     if (rc != SL_OK)
         return rc;
     b->n_state = sl_local_state_bytes(plan, sl_model_layout(b->model));
-    bool feedback = b->n_state > 0;
     b->update = sl_calloc(b->codec.n_values, sizeof b->update[0]);
     b->encoded = sl_calloc(b->codec.n_bytes, 1);
-    b->residual = feedback ? sl_calloc(b->codec.n_values, sizeof b->residual[0]) : NULL;
-    if (b->update == NULL || b->encoded == NULL || (feedback && b->residual == NULL))
+    b->state = b->n_state > 0 ? sl_calloc(b->n_state, 1) : NULL;
+    if (b->update == NULL || b->encoded == NULL || (b->n_state > 0 && b->state == NULL))
         return sl_err_set(err, SL_E_NOMEM, "bench: no memory");
     return SL_OK;
 }
@@ -89,7 +107,12 @@ enum sl_code sl_local_bench_new(const struct sl_plan *plan, const struct sl_mode
     if (rc == SL_OK)
         rc = find_algorithm(plan->strategy.name, &b->algorithm, err);
     if (rc == SL_OK)
+        rc = sl_unit_setup(&plan->accelerator, &b->unit, err);
+    if (rc == SL_OK) {
+        options.unit = b->unit.unit;
+        options.unit_options = sl_unit_setup_options(&b->unit);
         rc = sl_trainer_new(model, &options, &b->trainer, err);
+    }
     if (rc != SL_OK) {
         sl_local_bench_free(b);
         return rc;
@@ -106,7 +129,7 @@ void sl_local_bench_free(struct sl_local_bench *b)
     sl_codec_deinit(&b->codec);
     free(b->update);
     free(b->encoded);
-    free(b->residual);
+    free(b->state);
     free(b);
 }
 
@@ -157,7 +180,7 @@ static enum sl_code train(struct sl_local_bench *b, const struct sl_local_order 
     const float *after;
     if (order->local_steps == 0) { /* empty training: talking is all there is to do */
         memset(b->update, 0, b->codec.n_values * sizeof b->update[0]);
-        *ret = (struct sl_train_result){0};
+        *ret = (struct sl_train_result){.noise = order->noise};
         return SL_OK;
     }
     enum sl_code rc =
@@ -170,7 +193,7 @@ static enum sl_code train(struct sl_local_bench *b, const struct sl_local_order 
 
 const uint8_t *sl_local_state(const struct sl_local_bench *b)
 {
-    return (const uint8_t *)b->residual;
+    return b->state;
 }
 
 static enum sl_code encode(struct sl_local_bench *b, const struct sl_local_order *order,
@@ -178,12 +201,22 @@ static enum sl_code encode(struct sl_local_bench *b, const struct sl_local_order
 {
     struct sl_codec_noise noise = {
         .seed = order->plan->run.seed, .client = order->client, .round = order->round};
-    size_t n = b->n_state;
-    if (n > 0 && order->state != NULL)
-        memcpy(b->residual, order->state, n);
-    else if (n > 0)
-        memset(b->residual, 0, n);
-    return sl_codec_encode(&b->codec, &noise, b->update, b->residual, b->encoded, err);
+    return sl_codec_encode(&b->codec, &noise, b->update, residual_of(b, order->plan),
+                           b->encoded, err);
+}
+
+static void take_state(struct sl_local_bench *b, const struct sl_local_order *order,
+                       uint64_t *ret_noise)
+{
+    *ret_noise = 0;
+    if (b->n_state == 0)
+        return;
+    if (order->state != NULL)
+        memcpy(b->state, order->state, b->n_state);
+    else
+        memset(b->state, 0, b->n_state);
+    if (has_noise(order->plan))
+        memcpy(ret_noise, b->state, sizeof *ret_noise);
 }
 
 enum sl_code sl_local_train(struct sl_local_bench *b, const struct sl_local_order *order,
@@ -197,8 +230,13 @@ enum sl_code sl_local_train(struct sl_local_bench *b, const struct sl_local_orde
         return sl_err_set(err, SL_E_INPUT, "no samples to train on");
     bool has_eval = order->evaluate && data->n_holdout > 0;
     enum sl_code rc = has_eval ? evaluate(b, data, start, &eval, err) : SL_OK;
+    struct sl_unit_ledger before = *sl_trainer_ledger(b->trainer);
+    struct sl_local_order full = *order;
+    take_state(b, order, &full.noise);
     if (rc == SL_OK)
-        rc = train(b, order, data, start, &r, err);
+        rc = train(b, &full, data, start, &r, err);
+    if (rc == SL_OK && has_noise(order->plan))
+        memcpy(b->state, &r.noise, sizeof r.noise);
     if (rc == SL_OK)
         rc = encode(b, order, err);
     if (rc != SL_OK)
@@ -217,6 +255,8 @@ enum sl_code sl_local_train(struct sl_local_bench *b, const struct sl_local_orde
         .has_eval = has_eval,
         .eval = eval,
     };
+    struct sl_unit_ledger did = sl_unit_ledger_since(sl_trainer_ledger(b->trainer), &before);
+    sl_unit_cost(&b->unit, &did, &ret_meta->cost);
     *ret_update = b->encoded;
     *ret_n = b->codec.n_bytes;
     return SL_OK;

@@ -38,6 +38,7 @@ struct sl_local_order {
     uint32_t client, round;
     int64_t local_steps; /* this client's, from train.local_steps; -1 = epochs decide */
     bool evaluate;
+    uint64_t noise; /* where the noise registers stand; the bench's to set */
     /* What this client carries over from its last committed round of the run:
      * sl_local_state_bytes() bytes, borrowed; NULL = this is its first. */
     const uint8_t *state;

@@ -26,6 +26,8 @@ static enum sl_code train(struct sl_trainer *t, const struct sl_local_order *ord
         .seed = p->run.seed,
         .round = order->round,
         .client = order->client,
+        .rounds = p->run.rounds,
+        .noise = order->noise,
     };
     struct sl_train_result r;
     enum sl_code rc = sl_train_begin(t, start, &samples, &spec, err);

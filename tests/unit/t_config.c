@@ -91,7 +91,7 @@ static void a_short_client_config_has_defaults(void **state)
     assert_int_equal(c.threads, 1);
     assert_int_equal(c.log, SL_LOG_INFO);
     assert_true(c.slowdown == 1.0);
-    assert_int_equal(c.hardware.matmul, SL_MATMUL_FP32);
+    assert_false(c.hardware.given); /* as the plan says */
     assert_string_equal(c.data.dataset, "");
     assert_true(c.data.limit == 0);
     sl_client_config_deinit(&c);
@@ -105,7 +105,7 @@ static void every_key_of_a_client_config_is_read(void **state)
     struct sl_err err = {0};
     const char *text = "coordinator: tcp://host:65535\njoin_token: sljt1-x\nidentity: k\n"
                        "name: edge 1\nindex: 99999\nstate_dir: /s\n"
-                       "data: {dataset: csv, path: d, limit: 9}\nhardware: {matmul: fp32}\n"
+                       "data: {dataset: csv, path: d, limit: 9}\nhardware: {matmul: fast, precision: 4}\n"
                        "threads: 2\nlog: error\nslowdown: 2.5\n";
     assert_int_equal(client(text, "/f", NULL, &c, &err), SL_OK);
     assert_string_equal(c.join_token, "sljt1-x");
@@ -116,6 +116,8 @@ static void every_key_of_a_client_config_is_read(void **state)
     assert_string_equal(c.data.dataset, "csv");
     assert_string_equal(c.data.path, "/f/d");
     assert_true(c.data.limit == 9 && c.slowdown == 2.5);
+    assert_true(c.hardware.given && c.hardware.accelerator.matmul == SL_MATMUL_FAST &&
+                c.hardware.accelerator.precision == SL_PRECISION_1 + 3);
     assert_int_equal(c.threads, 2);
     assert_int_equal(c.log, SL_LOG_ERROR);
     sl_client_config_deinit(&c);
@@ -208,9 +210,14 @@ static void bad_client_configs_are_refused(void **state)
         {CLIENT "index: 100000\n", "c:4: index: 100000 is out of range (-1 to 99999)"},
         {CLIENT "threads: 0\n", "c:4: threads: 0 is out of range (1 to 256)"},
         {CLIENT "slowdown: 0.5\n", "c:4: slowdown: 0.5 is out of range (1 to 1000)"},
-        {CLIENT "hardware: {matmul: fast}\n",
-         "c:4: hardware.matmul: fast is not available (fp32)"},
-        {CLIENT "hardware: {gpu: 1}\n", "c:4: hardware.gpu: unknown key (allowed here: matmul)"},
+        {CLIENT "hardware: {matmul: tpu}\n",
+         "c:4: hardware.matmul: tpu is not available (plan, fp32, fast, tr, rtn)"},
+        {CLIENT "hardware: {matmul: fast, precision: 9}\n",
+         "c:4: hardware.precision: 9 is not available (adaptive, low, high, 1, 2, 3, 4, 5, 6, 7, "
+         "8)"},
+        {CLIENT "hardware: {gpu: 1}\n", "c:4: hardware.gpu: unknown key (allowed here: matmul, precision, g, e, round, "
+         "round_gradient, alpha, beta, refresh, rows, cols, mhz, e_pass, e_bit, bits_w, bits_x, k, s, "
+         "enc)"},
         {CLIENT "data: {dataset: mnist}\n",
          "c:4: data.dataset: mnist is not available (fashion-mnist, idx, cifar10, csv, npz, "
          "synthetic)"},
