@@ -21,6 +21,11 @@ struct tile {
     size_t panel_groups;
 };
 
+static inline __mmask16 columns_below(size_t n)
+{
+    return n >= SL_BFP_PANEL ? 0xffff : (__mmask16)((1u << n) - 1);
+}
+
 static inline __attribute__((always_inline)) void tile_group(const struct tile *t,
                                                              int rows, int panels,
                                                              size_t quads, size_t a,
@@ -75,9 +80,8 @@ tile_store(const struct sl_bfp_product *p, size_t row, size_t col, int rows, int
     const __m512 alpha = _mm512_set1_ps(p->alpha);
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < panels; v++) {
-            size_t at = col + (size_t)v * SL_BFP_PANEL, left = p->n - at;
-            __mmask16 mask =
-                left >= SL_BFP_PANEL ? 0xffff : (__mmask16)((1u << left) - 1);
+            size_t at = col + (size_t)v * SL_BFP_PANEL;
+            __mmask16 mask = columns_below(p->n - at);
             float *c = p->c + (row + (size_t)r) * p->ldc + at;
             __m512 y = _mm512_mul_ps(alpha, acc[r][v]);
             if (p->accumulate)
@@ -101,8 +105,12 @@ tile_run(const struct sl_bfp_product *p, size_t row, size_t col, int rows, int p
         size_t first = p->row == NULL ? i * p->row_step : p->row[i];
         t.a[r] = p->a.mantissa + first * SL_BFP_GROUP;
         t.sa[r] = p->a.scale + first;
-        for (int v = 0; v < panels; v++)
-            acc[r][v] = _mm512_setzero_ps();
+        for (int v = 0; v < panels; v++) {
+            size_t at = col + (size_t)v * SL_BFP_PANEL;
+            acc[r][v] = p->resume ? _mm512_maskz_loadu_ps(columns_below(p->n - at),
+                                                          p->c + i * p->ldc + at)
+                                  : _mm512_setzero_ps();
+        }
     }
     switch (p->groups == 0 ? 0 : p->last_quads) {
     case 0:

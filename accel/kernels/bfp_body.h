@@ -401,7 +401,7 @@ static void product_wide(const struct sl_bfp_wide_product *p)
     for (size_t i = 0; i < p->m; i++)
         for (size_t j = 0; j < p->n; j++) {
             size_t row = p->row == NULL ? i * p->row_step : p->row[i];
-            float acc = 0.0f, *c = &p->c[i * p->ldc + j];
+            float *c = &p->c[i * p->ldc + j], acc = p->resume ? *c : 0.0f;
             for (size_t t = 0; t < p->taps; t++)
                 for (size_t k = 0; k < p->groups; k++) {
                     size_t a = row + p->tap[t].a + k;

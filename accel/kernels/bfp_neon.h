@@ -54,8 +54,11 @@ tile_run(const struct sl_bfp_product *p, size_t row, size_t col, int rows)
         size_t first = p->row == NULL ? i * p->row_step : p->row[i];
         a[r] = p->a.mantissa + first * SL_BFP_GROUP;
         sa[r] = p->a.scale + first;
+        float old[SL_BFP_PANEL] = {0};
+        for (size_t l = 0; p->resume && l < SL_BFP_PANEL && col + l < p->n; l++)
+            old[l] = p->c[i * p->ldc + col + l];
         for (int v = 0; v < PARTS; v++)
-            acc[r][v] = vdupq_n_f32(0.0f);
+            acc[r][v] = vld1q_f32(old + 4 * v);
     }
     for (size_t t = 0; t < p->taps; t++)
         for (size_t g = 0; g < p->groups; g++)

@@ -76,7 +76,9 @@ struct sl_bfp_tap {
 };
 
 /* c[i][j] = alpha * sum over taps and groups, ascending, of P scale scale (from +0; P the
- * sum of a group's products), plus the old c with `accumulate`. */
+ * sum of a group's products), plus the old c with `accumulate`. With `resume` the sum
+ * goes on from the old c instead of +0 (alpha 1, no accumulate): a product in several
+ * calls. */
 struct sl_bfp_product {
     size_t m, n;
     const struct sl_bfp_tap *tap;
@@ -88,7 +90,7 @@ struct sl_bfp_product {
     struct sl_bfp_rows a;    /* step is not read */
     struct sl_bfp_columns b; /* first is not read */
     float alpha;
-    bool accumulate;
+    bool accumulate, resume;
     float *c;
     size_t ldc;
 };
@@ -103,7 +105,7 @@ struct sl_bfp_wide_product {
     size_t row_step;
     struct sl_bfp_wide a, b;
     float alpha;
-    bool accumulate;
+    bool accumulate, resume;
     float *c;
     size_t ldc;
 };

@@ -67,8 +67,11 @@ static inline __attribute__((always_inline)) void tile(const struct sl_bfp_produ
         size_t first = p->row == NULL ? i * p->row_step : p->row[i];
         a[r] = p->a.mantissa + first * LANES;
         sa[r] = p->a.scale + first;
+        float old[LANES] = {0};
+        for (size_t l = 0; p->resume && l < LANES && col + l < p->n; l++)
+            old[l] = p->c[i * p->ldc + col + l];
         for (size_t h = 0; h < HALVES; h++)
-            acc[r][h] = _mm256_setzero_ps();
+            acc[r][h] = _mm256_loadu_ps(old + h * LANES / HALVES);
     }
     for (size_t t = 0; t < p->taps; t++) {
         size_t at = p->tap[t].a, b = panel + p->tap[t].b, g = 0;

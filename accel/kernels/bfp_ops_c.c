@@ -36,6 +36,8 @@ static void product(const struct sl_bfp_product *p)
         for (size_t j = 0; j < p->n; j += SL_BFP_PANEL) {
             float acc[SL_BFP_PANEL] = {0};
             float *c = p->c + i * p->ldc + j;
+            for (size_t l = 0; p->resume && l < SL_BFP_PANEL && j + l < p->n; l++)
+                acc[l] = c[l];
             product_row(p, p->row == NULL ? i * p->row_step : p->row[i], j / SL_BFP_PANEL,
                         acc);
             for (size_t l = 0; l < SL_BFP_PANEL && j + l < p->n; l++)

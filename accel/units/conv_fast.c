@@ -627,6 +627,9 @@ static void join_weights(const struct sl_conv_geometry *g, const float *out,
             }
 }
 
+/* The columns of so many output places are multiplied at a time, from the cache. */
+#define STRETCH_BYTES ((size_t)128 << 10)
+
 static void multiply_weights(const struct sl_fast_call *f,
                              const struct sl_conv_geometry *g, size_t n,
                              const struct grid *d, const struct weight_room *room)
@@ -643,17 +646,23 @@ static void multiply_weights(const struct sl_fast_call *f,
         room->row[i] = (uint32_t)((tap / g->kernel * d->w + tap % g->kernel) * d->groups +
                                   i % g->in_c * groups);
     }
-    sl_fast_multiply(f, &(struct sl_fast_product){.m = s.taps * g->in_c,
-                                                  .n = g->out_c,
-                                                  .tap = room->tap,
-                                                  .taps = s.out_places,
-                                                  .k = n,
-                                                  .row = room->row,
-                                                  .a = &room->x,
-                                                  .b = &room->dy,
-                                                  .alpha = 1.0f,
-                                                  .c = room->out,
-                                                  .ldc = g->out_c});
+    size_t each = (g->out_c + SL_BFP_PANEL - 1) / SL_BFP_PANEL * groups;
+    size_t stretch = STRETCH_BYTES / (each * (SL_BFP_PANEL_BYTES + 2 * 64)) + 1;
+    for (size_t i = 0; i < s.out_places; i += stretch) {
+        size_t taps = s.out_places - i < stretch ? s.out_places - i : stretch;
+        sl_fast_multiply(f, &(struct sl_fast_product){.m = s.taps * g->in_c,
+                                                      .n = g->out_c,
+                                                      .tap = room->tap + i,
+                                                      .taps = taps,
+                                                      .k = n,
+                                                      .row = room->row,
+                                                      .a = &room->x,
+                                                      .b = &room->dy,
+                                                      .alpha = 1.0f,
+                                                      .resume = i > 0,
+                                                      .c = room->out,
+                                                      .ldc = g->out_c});
+    }
 }
 
 void sl_fast_conv_weights(struct sl_unit_ctx *ctx, const struct sl_conv_geometry *g,

@@ -267,6 +267,7 @@ void sl_fast_multiply(const struct sl_fast_call *f, const struct sl_fast_product
             .b = {p->b->mantissa, p->b->scale, p->b->groups},
             .alpha = p->alpha,
             .accumulate = p->accumulate,
+            .resume = p->resume,
             .c = p->c,
             .ldc = p->ldc});
         return;
@@ -284,6 +285,7 @@ void sl_fast_multiply(const struct sl_fast_call *f, const struct sl_fast_product
         .b = {p->b->mantissa, p->b->scale, p->b->start, p->b->groups, 0},
         .alpha = p->alpha,
         .accumulate = p->accumulate,
+        .resume = p->resume,
         .c = p->c,
         .ldc = p->ldc});
 }

@@ -66,7 +66,7 @@ struct sl_fast_product {
     const struct sl_fast_rows *a;
     const struct sl_fast_columns *b;
     float alpha;
-    bool accumulate;
+    bool accumulate, resume; /* kernels/bfp_ops.h */
     float *c;
     size_t ldc;
 };

@@ -420,18 +420,27 @@ static void taps_and_picked_rows_are_followed(void **state)
     float y[ROWS * COLS];
     for (size_t i = 0; i < ROWS; i++)
         row[i] = (uint32_t)(i * 7 % 33 * GROUPS);
-    ops.product(&(struct sl_bfp_product){.m = ROWS,
-                                         .n = COLS,
-                                         .tap = taps,
-                                         .taps = 2,
-                                         .groups = GROUPS,
-                                         .last_quads = 4,
-                                         .row = row,
-                                         .a = r,
-                                         .b = c,
-                                         .alpha = 1.0f,
-                                         .c = y,
-                                         .ldc = COLS});
+    struct sl_bfp_product p = {.m = ROWS,
+                               .n = COLS,
+                               .tap = taps,
+                               .taps = 2,
+                               .groups = GROUPS,
+                               .last_quads = 4,
+                               .row = row,
+                               .a = r,
+                               .b = c,
+                               .alpha = 1.0f,
+                               .c = y,
+                               .ldc = COLS};
+    float halves[ROWS * COLS];
+    ops.product(&p);
+    p.c = halves;
+    p.taps = 1;
+    ops.product(&p);
+    p.tap++;
+    p.resume = true;
+    ops.product(&p); /* goes on where the first tap ended */
+    assert_memory_equal(y, halves, sizeof(y));
     for (size_t i = 0; i < ROWS; i++)
         for (size_t j = 0; j < COLS; j++) {
             float acc = 0.0f;
