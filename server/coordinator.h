@@ -45,7 +45,7 @@ struct sl_coordinator_env {
     struct sl_store *store;              /* borrowed */
     const struct sl_executor *executor;  /* borrowed */
     struct sl_log *log;                  /* borrowed, may be NULL */
-    /* Answers a request, exactly once. The attachment is borrowed until `reply` returns, unless it
+    /* Answers a request, exactly once; the request's own attachment is gone then. The attachment is borrowed until `reply` returns, unless it
      * lies in the current model or plan (see sl_coordinator_blob_hold). */
     void (*reply)(void *ctx, sl_request_id id, const struct sl_msg *m);
     /* Asks for sl_coordinator_time at or after this instant; replaces the one asked before. */

@@ -269,12 +269,12 @@ static void accept(struct run *r, struct upload *u, const uint8_t *bytes)
     u->order = r->next_order++;
     u->accepted_ms = c->now_ms;
     note_eval(r, client, &u->meta);
+    if (bytes != NULL)
+        add_from(r, u, bytes); /* before the reply, which takes the request's memory */
     if (u->asks)
         core_reply_put(c, u->request, SL_PUT_ACCEPTED, 0, "");
     u->asks = false;
     SL_CRASH_POINT("after_ack");
-    if (bytes != NULL)
-        add_from(r, u, bytes);
     struct sl_round_event ev = {.kind = SL_ROUND_EV_ACCEPTED, .now_ms = c->now_ms, .client = client};
     commit_act(r, sl_round_step(&r->round, &ev));
     upload_advance(r);

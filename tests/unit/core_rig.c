@@ -186,6 +186,8 @@ static void reply(void *ctx, sl_request_id id, const struct sl_msg *m)
     if (m->attachment_bytes > 0)
         memcpy(a->bytes, m->attachment, m->attachment_bytes);
     a->m.attachment = a->bytes;
+    if (id == r->frame_of)
+        memset(r->frame, 0xa5, sizeof(r->frame));
 }
 
 static void wake_at(void *ctx, uint64_t at_ms)
@@ -400,12 +402,19 @@ void rig_finish_all(struct rig *r)
 /* --- requests
  * -------------------------------------------------------------------------------- */
 
+/* As the service: the request's attachment lies where its answer will be packed. */
 sl_request_id rig_send(struct rig *r, uint32_t client, const struct sl_msg *m)
 {
+    struct sl_msg sent = *m;
+    if (m->attachment_bytes > 0) {
+        memcpy(r->frame, m->attachment, m->attachment_bytes);
+        sent.attachment = r->frame;
+    }
+    r->frame_of = r->n_answers;
     r->answers = grown(r->answers, r->n_answers, sizeof(*r->answers));
     sl_request_id id = r->n_answers++;
     r->answers[id] = (struct rig_answer){0};
-    sl_coordinator_message(r->c, r->now, client, id, m);
+    sl_coordinator_message(r->c, r->now, client, id, &sent);
     return id;
 }
 

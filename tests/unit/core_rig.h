@@ -69,6 +69,8 @@ struct rig {
     size_t n_answers;
     json_t *lines; /* of the report, in order */
     uint8_t *wire;
+    uint8_t frame[SL_CHUNK_BYTES]; /* the attachment of the latest request ... */
+    sl_request_id frame_of;        /* ... which is this one */
 };
 
 /* A plan of synthetic data; zeros stand for the values in brackets. */
