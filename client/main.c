@@ -125,9 +125,11 @@ int main(int argc, char **argv)
         fputs("starling-client: no source of randomness\n", stderr);
         return sl_code_exit_status(SL_E_FAILED);
     }
-    enum sl_code rc =
-        sl_client_config_load(o.config_path, o.sets, o.n_sets, &config, &err);
-    if (rc == SL_OK) {
+    enum sl_code rc = sl_accel_check_env(&err);
+    if (rc == SL_OK)
+        rc = sl_client_config_load(o.config_path, o.sets, o.n_sets, &config, &err);
+    bool loaded = rc == SL_OK;
+    if (loaded) {
         rc = run(&o, &config, &err);
         sl_client_config_deinit(&config);
     }

@@ -64,7 +64,7 @@ void sl_sum_clear(struct sl_sum *s)
 void sl_sum_add_tile(struct sl_sum *s, size_t offset, const float *x, size_t n, uint64_t weight,
                      double scale)
 {
-    const struct sl_sum_ops *ops = sl_sum_ops(sl_cpu_detect());
+    const struct sl_sum_ops *ops = sl_sum_ops(sl_cpu_usable());
     double unit = ldexp(1.0, (int)s->bounds.fraction_bits);
     bool narrow = s->bounds.max_abs * unit < 0x1p51;
     (narrow ? ops->add : ops->add_wide)(s->q + offset, x, n, (int64_t)weight, scale, unit);
@@ -77,11 +77,11 @@ void sl_sum_count(struct sl_sum *s, uint64_t weight)
 
 void sl_sum_mean_tile(const struct sl_sum *s, size_t offset, size_t n, float *ret)
 {
-    const struct sl_sum_ops *ops = sl_sum_ops(sl_cpu_detect());
+    const struct sl_sum_ops *ops = sl_sum_ops(sl_cpu_usable());
     ops->mean(s->q + offset, n, (double)s->n_sum * ldexp(1.0, (int)s->bounds.fraction_bits), ret);
 }
 
 size_t sl_update_check(const float *x, size_t n, double scale, double max_abs)
 {
-    return sl_sum_ops(sl_cpu_detect())->check(x, n, scale, max_abs);
+    return sl_sum_ops(sl_cpu_usable())->check(x, n, scale, max_abs);
 }

@@ -150,7 +150,9 @@ int main(int argc, char **argv)
     struct sl_err err = {0};
     struct options o = {.sets = sl_calloc((size_t)argc + 1, sizeof(*o.sets))};
     enum sl_code rc = o.sets == NULL ? sl_err_set(&err, SL_E_NOMEM, "options")
-                                     : parse(argc, argv, &o, &err);
+                                     : sl_accel_check_env(&err);
+    if (rc == SL_OK)
+        rc = parse(argc, argv, &o, &err);
     if (rc == SL_OK && !o.stop)
         rc = run(&o, &err);
     free(o.sets);

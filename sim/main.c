@@ -33,6 +33,8 @@ int main(int argc, char **argv)
         return 0;
     }
     if (rc == SL_OK)
+        rc = sl_accel_check_env(&err);
+    if (rc == SL_OK)
         rc = run_verb(&o, &err);
     if (rc != SL_OK && err.msg[0] != '\0')
         fprintf(stderr, "starling-sim: %s\n", err.msg);

@@ -96,7 +96,7 @@ static enum sl_code encode(const struct sl_codec *c, const struct sl_codec_noise
     uint8_t mantissa[SL_CODEC_BLOCK], *to = blob + t->at;
     float scale[SL_CODEC_BLOCK / G];
     struct sl_bfp_ops ops;
-    sl_bfp_ops_init(&ops, sl_cpu_detect());
+    sl_bfp_ops_init(&ops, sl_cpu_usable());
     struct sl_bfp_rows rows = {.mantissa = mantissa, .scale = scale};
     struct sl_bfp_source s = {.lines = 1,
                               .k_step = 1,

@@ -2,6 +2,7 @@
 #include "accel/kernels/cpu.h"
 
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #if defined(__aarch64__)
 #include <asm/hwcap.h>
@@ -73,6 +74,13 @@ bool sl_cpu_off_parse(const char *names, uint32_t *ret_off)
     }
     *ret_off = off;
     return true;
+}
+
+uint32_t sl_cpu_usable(void)
+{
+    uint32_t off = 0;
+    (void)sl_cpu_off_parse(getenv("STARLING_CPU_MASK"), &off);
+    return sl_cpu_detect() & ~off;
 }
 
 const char *sl_cpu_name(uint32_t bit)

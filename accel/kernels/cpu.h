@@ -17,10 +17,13 @@
 
 /* What this CPU and its operating system support. */
 uint32_t sl_cpu_detect(void);
+/* The same without what the environment's STARLING_CPU_MASK switches off: what a program
+ * computes with. A mask that can't be read switches off nothing; sl_accel_check_env says
+ * so once. */
+uint32_t sl_cpu_usable(void);
 
 /* Reads names to switch off, separated by commas ("avx2,avx512,vnni,neon,dotprod,vpopcntdq";
- * "all" = every one; "" or NULL = none). False for an unknown name, *ret_off untouched. A program passes the
- * environment's STARLING_CPU_MASK here once. */
+ * "all" = every one; "" or NULL = none). False for an unknown name, *ret_off untouched. */
 bool sl_cpu_off_parse(const char *names, uint32_t *ret_off);
 
 /* "avx2", ...: name of one bit; NULL for a bit that is none. */

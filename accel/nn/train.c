@@ -65,7 +65,7 @@ static void plan(struct sl_trainer *t, const struct sl_trainer_options *o,
     const struct sl_model *m = t->model;
     const struct sl_matmul_unit *unit = o->unit == NULL ? &sl_matmul_fp32 : o->unit;
     t->net.unit.options = o->unit_options;
-    sl_net_plan(&t->net, m, o->max_batch, unit, sl_cpu_detect() & ~o->cpu_off, k);
+    sl_net_plan(&t->net, m, o->max_batch, unit, sl_cpu_usable() & ~o->cpu_off, k);
     t->values = sl_take(k, m->layout.n_values * sizeof(float));
     t->grads = sl_take(k, m->n_params * sizeof(float));
     t->x = sl_take(k, o->max_batch * m->input_size * sizeof(float));

@@ -66,15 +66,13 @@ static const struct {
 
 static enum sl_code run_verb(const struct sl_tool_options *o, struct sl_err *err)
 {
-    const char *mask = getenv("STARLING_CPU_MASK");
     char list[128] = "";
-    uint32_t off;
-    if (!sl_cpu_off_parse(mask, &off))
-        return sl_err_set(err, SL_E_USAGE,
-                          "STARLING_CPU_MASK=%.60s: not names of instruction sets", mask);
+    enum sl_code rc = sl_accel_check_env(err);
+    if (rc != SL_OK)
+        return rc;
     for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
         if (o->verb != NULL && strcmp(verbs[i].name, o->verb) == 0)
-            return verbs[i].run(o, sl_cpu_detect() & ~off, err);
+            return verbs[i].run(o, sl_cpu_usable(), err);
         size_t at = strlen(list);
         snprintf(list + at, sizeof(list) - at, "%s%s", i == 0 ? "" : ", ", verbs[i].name);
     }
