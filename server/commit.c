@@ -97,7 +97,7 @@ static json_t *cost_json(const struct sl_task_cost *c)
 static struct tally tally(const struct run *r)
 {
     struct tally t = {0};
-    uint64_t down = core_bytes_down(r);
+    uint64_t down = poll_bytes_down(r);
     for (size_t i = 0; i < r->round.n_members; i++) {
         const struct upload *u = &r->uploads[i];
         enum sl_member_state state = r->round.members[i].state;
@@ -105,7 +105,7 @@ static struct tally tally(const struct run *r)
             t.bytes_down += down;
         if (state != SL_MEMBER_ACCEPTED)
             continue;
-        t.bytes_up += core_bytes_up(r, u);
+        t.bytes_up += poll_bytes_up(r, u);
         t.samples += u->meta.samples;
         t.loss_sum += u->meta.loss_sum;
         add_cost(&t.cost, &u->meta.cost);
@@ -291,7 +291,7 @@ static void finalise_done(struct sl_job *job, void *ctx)
     run_report(r, line);
     json_decref(line);
     run_proceed(r);
-    core_serve(c);
+    poll_serve(c);
 }
 
 void commit_start(struct run *r)
@@ -325,7 +325,7 @@ static void repeat(struct run *r)
                  "round %" PRIu32 ": %zu of %zu updates, quorum %" PRIu32 "; attempt %" PRIu32,
                  r->round.number, r->round.n_accepted, r->round.n_members, r->round.cfg.quorum,
                  r->round.attempt);
-    core_serve(c);
+    poll_serve(c);
 }
 
 void commit_act(struct run *r, enum sl_round_action action)

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/crash_point.h"
 #include "common/mem.h"
 #include "server/core.h"
 
@@ -85,247 +84,6 @@ static void wake(struct sl_coordinator *c)
     bool again = c->fault.code != SL_OK || c->n_stalled > 0;
     if (open || evals || again || c->env.poll_hold_ms > 0)
         c->env.wake_at(c->env.ctx, at);
-}
-
-/* --- what a round's messages weigh ------------------------------------------------------------ */
-
-static uint64_t weigh(const struct sl_msg *m)
-{
-    return sl_wire_size(m) + SL_WIRE_ENVELOPE_BYTES;
-}
-
-static struct sl_msg task_message(const struct run *r, uint64_t deadline_ms)
-{
-    struct sl_msg m = {.kind = SL_MSG_POLL_REPLY};
-    m.poll_reply.task = (struct sl_task_order){
-        .kind = SL_TASK_TRAIN,
-        .run_id = r->id,
-        .round = r->round.number,
-        .attempt = r->round.attempt,
-        .plan = r->plan_ref,
-        .model = r->model_ref,
-        .deadline_ms = deadline_ms,
-        .evaluate = run_asks_eval(r),
-    };
-    if (r->model_ref.size <= SL_CHUNK_BYTES) {
-        m.attachment = (const uint8_t *)r->values;
-        m.attachment_bytes = r->model_ref.size;
-    }
-    return m;
-}
-
-uint64_t core_bytes_down(const struct run *r)
-{
-    struct sl_msg m = task_message(r, 1);
-    m.poll_reply.task.attempt = 0; /* as first sent */
-    uint64_t sum = weigh(&m), size = r->model_ref.size;
-    for (uint64_t at = 0; size > SL_CHUNK_BYTES && at < size; at += SL_CHUNK_BYTES) {
-        struct sl_msg chunk = {.kind = SL_MSG_CHUNK};
-        chunk.chunk.id = r->model_ref.id;
-        chunk.chunk.offset = at;
-        chunk.chunk.total = size;
-        chunk.chunk.found = true;
-        chunk.attachment = (const uint8_t *)r->values;
-        chunk.attachment_bytes = size - at < SL_CHUNK_BYTES ? size - at : SL_CHUNK_BYTES;
-        sum += weigh(&chunk);
-    }
-    return sum;
-}
-
-uint64_t core_bytes_up(const struct run *r, const struct upload *u)
-{
-    struct sl_msg poll = {.kind = SL_MSG_POLL};
-    poll.poll.boot_id = 1;
-    uint64_t sum = weigh(&poll), size = r->model_ref.size;
-    for (uint64_t at = 0; size > SL_CHUNK_BYTES && at < size; at += SL_CHUNK_BYTES) {
-        struct sl_msg get = {.kind = SL_MSG_GET_CHUNK};
-        get.get_chunk.id = r->model_ref.id;
-        get.get_chunk.offset = at;
-        get.get_chunk.length = (uint32_t)(size - at < SL_CHUNK_BYTES ? size - at : SL_CHUNK_BYTES);
-        sum += weigh(&get);
-    }
-    for (uint64_t at = 0; at < u->blob.size; at += SL_CHUNK_BYTES) {
-        uint64_t left = u->blob.size - at;
-        struct sl_msg put = {.kind = SL_MSG_PUT_CHUNK};
-        put.put_chunk.run_id = r->id;
-        put.put_chunk.round = r->round.number;
-        put.put_chunk.blob = u->blob;
-        put.put_chunk.offset = at;
-        put.attachment = (const uint8_t *)r->values; /* only the size counts */
-        put.attachment_bytes = left < SL_CHUNK_BYTES ? left : SL_CHUNK_BYTES;
-        put.put_chunk.has_meta = left <= SL_CHUNK_BYTES;
-        put.put_chunk.meta = u->meta;
-        sum += weigh(&put);
-    }
-    return sum;
-}
-
-/* --- polls -------------------------------------------------------------------------------------- */
-
-/* Is it known what became of the update that the poll names? */
-static bool settled(struct sl_coordinator *c, uint32_t client, const struct sl_msg *poll,
-                    bool *ret_committed)
-{
-    const struct run *r = c->run;
-    uint64_t run = poll->poll.run_id;
-    bool known = false, included = false;
-    struct sl_err err;
-    enum sl_code rc = c->env.store->ops->was_included(c->env.store, run, poll->poll.round, client,
-                                                      &known, &included, &err);
-    if (rc != SL_OK) {
-        core_fault(c, rc, &err);
-        return false;
-    }
-    *ret_committed = known && included;
-    if (known)
-        return true;
-    /* not committed: it may still be, unless its run is over or gone */
-    return !(r != NULL && r->id == run && r->phase != RUN_OVER);
-}
-
-static bool fp32_kernel_fits(const struct run *r, const struct sl_client_entry *e)
-{
-    return e->blas[0] == '\0' || strcmp(e->blas, r->c->env.blas_name) == 0;
-}
-
-/* Under run.reproducible: strict, members that compute with another fp32 kernel are out. Apart from the
- * answering of polls, since it may close the round. */
-static void refuse_kernels(struct sl_coordinator *c)
-{
-    struct run *r = c->run;
-    if (r == NULL || r->plan.run.reproducible != SL_REPRODUCIBLE_STRICT)
-        return;
-    for (size_t i = 0; r->phase == RUN_OPEN && i < r->round.n_members; i++) {
-        const struct sl_member *m = &r->round.members[i];
-        const struct sl_client_entry *e = sl_registry_at(&c->registry, m->client);
-        if (m->state != SL_MEMBER_WAITING || e == NULL || fp32_kernel_fits(r, e))
-            continue;
-        char reason[80];
-        snprintf(reason, sizeof(reason), "fp32 kernel %.24s, not %.24s", e->blas,
-                 c->env.blas_name);
-        struct sl_round_event ev = {.kind = SL_ROUND_EV_FAILED,
-                                    .now_ms = c->now_ms,
-                                    .client = m->client,
-                                    .reason = reason};
-        commit_act(r, sl_round_step(&r->round, &ev));
-    }
-}
-
-/* The task for this client now, if there is one. */
-static bool find_task(struct sl_coordinator *c, struct sl_client_entry *e, struct sl_msg *m)
-{
-    struct run *r = c->run;
-    if (r == NULL)
-        return false;
-    uint32_t client = e->row.index;
-    if (r->phase == RUN_CLIENT_EVAL && client < r->eval.n && !r->eval.there[client]) {
-        uint64_t left = r->eval_deadline_ms > c->now_ms ? r->eval_deadline_ms - c->now_ms : 1;
-        *m = task_message(r, left);
-        m->poll_reply.task.kind = SL_TASK_EVALUATE;
-        m->poll_reply.task.evaluate = true;
-        return true;
-    }
-    if (r->phase != RUN_OPEN)
-        return false;
-    const struct sl_member *member = sl_round_member(&r->round, client);
-    if (member == NULL || member->state == SL_MEMBER_ACCEPTED || member->state == SL_MEMBER_FAILED)
-        return false;
-    if (r->plan.run.reproducible == SL_REPRODUCIBLE_STRICT && !fp32_kernel_fits(r, e))
-        return false; /* refuse_kernels puts it out */
-    uint64_t left = sl_round_remaining_ms(&r->round, c->now_ms);
-    *m = task_message(r, left == 0 ? 1 : left);
-    struct sl_round_event ev = {.kind = SL_ROUND_EV_TASKED, .now_ms = c->now_ms, .client = client};
-    sl_round_step(&r->round, &ev);
-    return true;
-}
-
-/* Answers a poll when there is something to say; false: hold it. */
-static bool answer_poll(struct sl_coordinator *c, struct sl_client_entry *e, sl_request_id id,
-                        const struct sl_msg *poll)
-{
-    struct sl_msg m = {.kind = SL_MSG_POLL_REPLY};
-    bool committed = false, say = false;
-    if (poll->poll.has_pending && settled(c, e->row.index, poll, &committed)) {
-        say = true;
-    }
-    bool task = find_task(c, e, &m);
-    if (say) {
-        m.poll_reply.has_settled = true;
-        m.poll_reply.settled_run = poll->poll.run_id;
-        m.poll_reply.settled_round = poll->poll.round;
-        m.poll_reply.settled_committed = committed;
-    }
-    if (c->draining) {
-        m.poll_reply.draining = true;
-        m.poll_reply.again_ms = 500;
-    }
-    if (!say && !task && !c->draining)
-        return false;
-    reply(c, id, &m);
-    return true;
-}
-
-static void release_hold(struct sl_client_entry *e)
-{
-    e->holds = false;
-    free(e->poll);
-    e->poll = NULL;
-}
-
-static void nothing_to_do(struct sl_coordinator *c, sl_request_id id)
-{
-    struct sl_msg m = {.kind = SL_MSG_POLL_REPLY};
-    reply(c, id, &m);
-}
-
-static void on_poll(struct sl_coordinator *c, struct sl_client_entry *e, sl_request_id id,
-                    const struct sl_msg *m)
-{
-    if (e->holds) { /* a newer poll takes the place of the one that is held */
-        sl_request_id old = e->held_id;
-        release_hold(e);
-        nothing_to_do(c, old);
-    }
-    if (answer_poll(c, e, id, m))
-        return;
-    struct sl_msg *copy = malloc(sizeof(*copy));
-    if (copy == NULL) {
-        nothing_to_do(c, id);
-        return;
-    }
-    *copy = *m;
-    e->holds = true;
-    e->held_id = id;
-    e->held_since_ms = c->now_ms;
-    e->poll = copy;
-}
-
-void core_serve(struct sl_coordinator *c)
-{
-    for (uint32_t i = 0; i < c->registry.n; i++) {
-        struct sl_client_entry *e = &c->registry.clients[i];
-        if (!e->holds)
-            continue;
-        struct sl_msg *poll = e->poll;
-        sl_request_id id = e->held_id;
-        if (answer_poll(c, e, id, poll)) {
-            e = &c->registry.clients[i];
-            if (e->holds && e->held_id == id)
-                release_hold(e);
-        }
-    }
-}
-
-static void expire_holds(struct sl_coordinator *c)
-{
-    for (uint32_t i = 0; c->env.poll_hold_ms > 0 && i < c->registry.n; i++) {
-        struct sl_client_entry *e = &c->registry.clients[i];
-        if (!e->holds || c->now_ms - e->held_since_ms < c->env.poll_hold_ms)
-            continue;
-        sl_request_id id = e->held_id;
-        release_hold(e);
-        nothing_to_do(c, id);
-    }
 }
 
 /* --- other requests ----------------------------------------------------------------------------- */
@@ -446,7 +204,7 @@ void sl_coordinator_message(struct sl_coordinator *c, uint64_t now_ms, uint32_t 
         on_register(c, e, id, m);
         break;
     case SL_MSG_POLL:
-        on_poll(c, e, id, m);
+        poll_take(c, e, id, m);
         break;
     case SL_MSG_GET_CHUNK:
         on_get_chunk(c, id, m);
@@ -464,7 +222,7 @@ void sl_coordinator_message(struct sl_coordinator *c, uint64_t now_ms, uint32_t 
         reply_ack(c, id, false, "not a request");
         break;
     }
-    refuse_kernels(c);
+    poll_refuse_kernels(c);
     wake(c);
 }
 
@@ -472,7 +230,7 @@ void sl_coordinator_forget(struct sl_coordinator *c, sl_request_id id)
 {
     for (uint32_t i = 0; i < c->registry.n; i++)
         if (c->registry.clients[i].holds && c->registry.clients[i].held_id == id)
-            release_hold(&c->registry.clients[i]);
+            poll_release(&c->registry.clients[i]);
     struct run *r = c->run;
     for (uint32_t i = 0; r != NULL && i < r->n_slots; i++)
         if (r->uploads[i].asks && r->uploads[i].request == id)
@@ -515,8 +273,8 @@ void sl_coordinator_time(struct sl_coordinator *c, uint64_t now_ms)
         if (run_take_up(c, &err) != SL_OK)
             core_fault(c, err.code, &err);
     }
-    expire_holds(c);
-    refuse_kernels(c);
+    poll_expire(c);
+    poll_refuse_kernels(c);
     wake(c);
 }
 
@@ -622,7 +380,7 @@ enum sl_code sl_coordinator_revoke(struct sl_coordinator *c, uint64_t now_ms, ui
         return rc;
     if (e->holds) {
         sl_request_id id = e->held_id;
-        release_hold(e);
+        poll_release(e);
         reply_ack(c, id, false, "revoked");
     }
     sl_registry_revoke(&c->registry, e);
@@ -650,7 +408,7 @@ void sl_coordinator_drain(struct sl_coordinator *c, uint64_t now_ms)
 {
     c->now_ms = now_ms;
     c->draining = true;
-    core_serve(c);
+    poll_serve(c);
 }
 
 bool sl_coordinator_idle(const struct sl_coordinator *c)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* core.h - what the files of the coordinator share: coordinator.c (events, polls), run.c (a run from
- * plan to end), upload.c (transfers, checks, sum), commit.c (closing a round), status.c.
+/* core.h - what the files of the coordinator share: coordinator.c (events), poll.c (tasks),
+ * run_build.c (a run from its plan), run_restore.c (taking it up), run.c (from round to round),
+ * upload.c (transfers, checks, sum), commit.c (closing a round), status.c.
  * Nobody else includes this. */
 #ifndef SL_SERVER_CORE_H
 #define SL_SERVER_CORE_H
@@ -149,15 +150,28 @@ struct sl_coordinator {
     size_t n_stalled;
 };
 
-/* --- run.c --- */
+/* --- run_build.c --- */
 enum sl_code run_build(struct sl_coordinator *c, uint64_t id, const struct sl_plan *plan,
                        struct run **ret, struct sl_err *err);
 void run_free(struct run *r);
+void run_refer(const void *data, size_t n, struct sl_blob_ref *ret); /* names n bytes */
+
+/* --- run_restore.c --- */
 /* Takes up the active run of the store, or the next one of the queue. */
 enum sl_code run_take_up(struct sl_coordinator *c, struct sl_err *err);
+
+/* --- run.c --- */
 /* Opens the next round, ends the run, or waits: whatever is next between rounds. */
 void run_proceed(struct run *r);
 void run_end(struct run *r, bool failed, const char *reason);
+/* The line of the report, then the state; a kill between them is mended by `restore`, a refusal of the
+ * store by run_retry. */
+void run_put_end(struct run *r);
+/* false: the store refused it. */
+bool run_set_state(struct run *r, enum sl_run_state state, const char *reason);
+struct sl_round_cfg run_round_cfg(const struct run *r, size_t n_members);
+/* The round is open, and was for spent_ms before a restart. */
+void run_begin_counting(struct run *r, uint64_t spent_ms);
 /* What the store refused: tried again. */
 void run_retry(struct run *r);
 bool run_idle(const struct run *r); /* no job under way */
@@ -181,14 +195,23 @@ enum sl_code upload_restore(struct run *r, uint32_t position, const struct sl_me
 void commit_start(struct run *r);
 void commit_act(struct run *r, enum sl_round_action action);
 
+/* --- poll.c --- */
+void poll_take(struct sl_coordinator *c, struct sl_client_entry *e, sl_request_id id,
+               const struct sl_msg *m);
+void poll_serve(struct sl_coordinator *c); /* answers held polls that can be answered */
+void poll_release(struct sl_client_entry *e); /* forgets the poll that is held */
+void poll_expire(struct sl_coordinator *c);   /* answers those held long enough */
+/* Under run.reproducible: strict, members that compute with another fp32 kernel are out. Apart from the
+ * answering of polls, since it may close the round. */
+void poll_refuse_kernels(struct sl_coordinator *c);
+uint64_t poll_bytes_down(const struct run *r);
+uint64_t poll_bytes_up(const struct run *r, const struct upload *u);
+
 /* --- coordinator.c --- */
-void core_serve(struct sl_coordinator *c); /* answers held polls that can be answered */
 void core_reply_put(struct sl_coordinator *c, sl_request_id id, enum sl_put_status status,
                     uint64_t next_offset, const char *reason);
 void core_fault(struct sl_coordinator *c, enum sl_code code, const struct sl_err *err);
 /* Answers MORE at offset at the next tick. */
 void core_stall(struct sl_coordinator *c, sl_request_id id, uint64_t offset);
-uint64_t core_bytes_down(const struct run *r);
-uint64_t core_bytes_up(const struct run *r, const struct upload *u);
 
 #endif
