@@ -204,6 +204,15 @@ static bool has_product(const struct sl_layer_spec *l)
     return l->kind == SL_LAYER_DENSE || l->kind == SL_LAYER_CONV2D;
 }
 
+static bool has_ternary(const struct sl_model_spec *m)
+{
+    for (size_t i = 0; i < m->n_layers; i++)
+        if (m->layers[i].kind == SL_LAYER_TERNARY_DENSE ||
+            m->layers[i].kind == SL_LAYER_TERNARY_CONV2D)
+            return true;
+    return false;
+}
+
 /* Layers that leave or move values, so that a ReLU before them is one before what follows. */
 static bool passes_signs(const struct sl_layer_spec *l)
 {
@@ -252,6 +261,8 @@ enum sl_code sl_model_spec_ternary(const struct sl_model_spec *from, struct sl_m
     struct sl_model_spec m = {0};
     size_t first = 0, last = 0, end = 0;
     enum sl_code rc = SL_OK;
+    if (has_ternary(from))
+        return sl_model_spec_copy(from, ret, err);
     if (!inner_range(from, &first, &last))
         return sl_err_set(err, SL_E_INPUT,
                           "ternary: no dense or conv2d layer between a first and a last one");

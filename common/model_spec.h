@@ -64,7 +64,8 @@ bool sl_layer_kind_of(const char *name, enum sl_layer_kind *ret);
 /* The same model with its inner dense and conv2d layers ternary: all but the first and the
  * last of them, outside residuals. A ReLU in front of one, also before a pool, gives way to a
  * batch norm right before the layer: the input of a ternary layer needs both signs. Names of
- * layers that have one stay. SL_E_INPUT when there is no inner layer. */
+ * layers that have one stay. A model that has ternary layers already is copied as it is.
+ * SL_E_INPUT when there is no inner layer. */
 enum sl_code sl_model_spec_ternary(const struct sl_model_spec *from, struct sl_model_spec *ret,
                                    struct sl_err *err);
 /* The spec of a named model (tiny mlp lenet cnn pfl-cnn resnet8) for n_classes classes;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tr_body.h - definition of the Term Revealing kernels, compiled once an instruction set;
- * OPS_NAME is the table it makes. The file that includes it defines tile(), the inner
- * product. Loops run over lanes of 16 bits without branches, so that compilers vectorise
+ * OPS_NAME is the table it makes. The file that includes it defines BAND, the columns of
+ * 16 bits in one of its vectors, and tile(), the inner product. Loops run over lanes of 16 bits without branches, so that compilers vectorise
  * them. */
 #include <float.h>
 #include <math.h>
@@ -162,63 +162,84 @@ static void cap(enum sl_tr_encoder enc, unsigned bits, const int16_t *q, size_t 
 
 /* --- group budget -------------------------------------------------------------------- */
 
-/* Receding water, all columns at once: `left` is the budget of a column, `keep` the mask
- * of exponents above the surface. The first exponent that has more digits than are left
- * becomes `edge`; below it nothing stays. */
-static void water(size_t g, unsigned k, const uint16_t *plus, const uint16_t *minus,
-                  uint16_t keep[SL_TR_TILE], uint16_t edge[SL_TR_TILE],
-                  uint16_t left[SL_TR_TILE])
+typedef uint16_t band __attribute__((vector_size(BAND * sizeof(uint16_t))));
+
+static inline band band_load(const uint16_t *x)
 {
-    const uint16_t budget = (uint16_t)(k < 0xffff ? k : 0xffff);
-    uint16_t seen[SL_TR_TILE] = {0};
-    for (size_t j = 0; j < SL_TR_TILE; j++) {
-        keep[j] = edge[j] = 0;
-        left[j] = budget;
-    }
+    band v;
+    memcpy(&v, x, sizeof(v));
+    return v;
+}
+
+static inline bool band_any(band v)
+{
+    uint64_t w[sizeof(v) / sizeof(uint64_t)], any = 0;
+    memcpy(w, &v, sizeof(w));
+    for (size_t i = 0; i < sizeof(w) / sizeof(w[0]); i++)
+        any |= w[i];
+    return any != 0;
+}
+
+/* Receding water over BAND groups at once: digits above the surface stay (`keep`, a mask
+ * of exponents). The first exponent that has more digits than the budget has left becomes
+ * `edge`, of which `left` digits stay; below it none do. */
+struct surface {
+    band keep, edge, left;
+};
+
+static inline struct surface recede(size_t g, uint16_t budget, const band *digits)
+{
+    struct surface s = {{0}, {0}, {0}};
+    band seen = {0};
+    s.left = s.left + budget;
     for (size_t i = 0; i < g; i++)
-        for (size_t j = 0; j < SL_TR_TILE; j++)
-            seen[j] |= plus[i * SL_TR_TILE + j] | minus[i * SL_TR_TILE + j];
-    uint16_t all = 0;
-    for (size_t j = 0; j < SL_TR_TILE; j++)
-        all |= seen[j];
+        seen |= digits[i];
     for (int e = 15; e >= 0; e--) {
-        if ((all >> e & 1) == 0)
+        const uint16_t bit = (uint16_t)(1u << e);
+        if (!band_any(seen & bit))
             continue;
-        uint16_t count[SL_TR_TILE] = {0};
+        band count = {0};
         for (size_t i = 0; i < g; i++)
-            for (size_t j = 0; j < SL_TR_TILE; j++)
-                count[j] = (uint16_t)(count[j] + ((uint16_t)(plus[i * SL_TR_TILE + j] |
-                                                             minus[i * SL_TR_TILE + j]) >>
-                                                      e &
-                                                  1));
-        for (size_t j = 0; j < SL_TR_TILE; j++) {
-            uint16_t bit = (uint16_t)(1u << e);
-            uint16_t open = edge[j] == 0 ? 0xffff : 0;
-            uint16_t fits = count[j] <= left[j] ? open : 0;
-            keep[j] |= (uint16_t)(bit & fits);
-            left[j] = (uint16_t)(left[j] - (count[j] & fits));
-            edge[j] |= (uint16_t)(bit & open & (uint16_t)~fits);
-        }
+            count += digits[i] >> e & 1;
+        band open = (band)(s.edge == 0), fits = (band)(count <= s.left) & open;
+        s.keep |= bit & fits;
+        s.left -= count & fits;
+        s.edge |= bit & open & ~fits;
+        if (!band_any((band)(s.edge == 0)))
+            break;
     }
+    return s;
+}
+
+/* Returns the budget that BAND groups left unused, column by column. */
+static inline uint64_t reveal_band(size_t g, uint16_t budget, uint16_t *plus,
+                                   uint16_t *minus)
+{
+    band digits[SL_TR_G_MAX];
+    uint64_t unused = 0;
+    for (size_t i = 0; i < g; i++)
+        digits[i] = band_load(plus + i * SL_TR_TILE) | band_load(minus + i * SL_TR_TILE);
+    struct surface s = recede(g, budget, digits);
+    for (size_t i = 0; i < g; i++, plus += SL_TR_TILE, minus += SL_TR_TILE) {
+        band stays = (band)((digits[i] & s.edge) != 0) & (band)(s.left != 0);
+        band mask = s.keep | (s.edge & stays);
+        s.left += stays; /* all ones: one less */
+        band p = band_load(plus) & mask, m = band_load(minus) & mask;
+        memcpy(plus, &p, sizeof(p));
+        memcpy(minus, &m, sizeof(m));
+    }
+    for (size_t j = 0; j < BAND; j++)
+        unused += s.left[j];
+    return unused;
 }
 
 static uint64_t reveal(size_t g, unsigned k, uint16_t *plus, uint16_t *minus)
 {
-    uint16_t keep[SL_TR_TILE], edge[SL_TR_TILE], left[SL_TR_TILE];
+    const uint16_t budget = (uint16_t)(k < 0xffff ? k : 0xffff);
     uint64_t unused = 0;
-    water(g, k, plus, minus, keep, edge, left);
-    for (size_t i = 0; i < g; i++, plus += SL_TR_TILE, minus += SL_TR_TILE)
-        for (size_t j = 0; j < SL_TR_TILE; j++) {
-            uint16_t at_edge = (uint16_t)((plus[j] | minus[j]) & edge[j]);
-            uint16_t stays = at_edge != 0 && left[j] != 0 ? 0xffff : 0;
-            uint16_t mask = (uint16_t)(keep[j] | (edge[j] & stays));
-            left[j] = (uint16_t)(left[j] - (stays & 1));
-            plus[j] &= mask;
-            minus[j] &= mask;
-        }
-    for (size_t j = 0; j < SL_TR_TILE; j++)
-        unused += left[j];
-    return (uint64_t)SL_TR_TILE * (k < 0xffff ? k : 0xffff) - unused;
+    for (size_t j = 0; j < SL_TR_TILE; j += BAND)
+        unused += reveal_band(g, budget, plus + j, minus + j);
+    return (uint64_t)SL_TR_TILE * budget - unused;
 }
 
 /* --- products ------------------------------------------------------------------------ */

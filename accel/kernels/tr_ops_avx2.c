@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #define OPS_NAME sl_tr_ops_avx2
+#define BAND 16
 #include "accel/kernels/tr_body.h"
 
 /* 16 columns of a panel: six rows of two accumulators stay in registers. */

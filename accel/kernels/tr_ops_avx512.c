@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #define OPS_NAME sl_tr_ops_avx512
+#define BAND 32
 #include "accel/kernels/tr_body.h"
 
 #define STRIPS (SL_TR_TILE / 16)

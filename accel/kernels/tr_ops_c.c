@@ -2,6 +2,7 @@
 #include "accel/kernels/tr_ops.h"
 
 #define OPS_NAME sl_tr_ops_c
+#define BAND 8
 #include "accel/kernels/tr_body.h"
 
 static void tile(size_t rows, size_t strips, size_t pairs, const int16_t *a, size_t lda,

@@ -289,15 +289,19 @@ size_t sl_tr_packed_values(size_t k, size_t n)
 void sl_tr_pack(const int16_t *values, size_t ld, bool transposed, size_t k, size_t n,
                 int16_t *ret_packed)
 {
-    size_t pairs = SL_TR_PAIRS(k);
-    memset(ret_packed, 0, sl_tr_packed_values(k, n) * sizeof(*ret_packed));
-    for (size_t j = 0; j < n; j++) {
-        int16_t *to = ret_packed + j / SL_TR_TILE * pairs * SL_TR_TILE * 2 +
-                      j % SL_TR_TILE * 2;
-        const int16_t *from = transposed ? values + j * ld : values + j;
-        size_t step = transposed ? 1 : ld;
-        for (size_t i = 0; i < k; i++)
-            to[i / 2 * SL_TR_TILE * 2 + i % 2] = from[i * step];
+    size_t step_k = transposed ? 1 : ld, step_n = transposed ? ld : 1;
+    for (size_t j = 0; j < n; j += SL_TR_TILE, values += SL_TR_TILE * step_n) {
+        size_t wide = n - j < SL_TR_TILE ? n - j : SL_TR_TILE;
+        for (size_t i = 0; i < k; i += 2, ret_packed += 2 * SL_TR_TILE) {
+            const int16_t *even = values + i * step_k;
+            size_t to_odd = i + 1 < k ? step_k : 0;
+            for (size_t c = 0; c < wide; c++) {
+                ret_packed[2 * c] = even[c * step_n];
+                ret_packed[2 * c + 1] = to_odd == 0 ? 0 : even[c * step_n + to_odd];
+            }
+            memset(ret_packed + 2 * wide, 0,
+                   2 * (SL_TR_TILE - wide) * sizeof(*ret_packed));
+        }
     }
 }
 

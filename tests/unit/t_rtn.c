@@ -845,6 +845,9 @@ static void inner_layers_of_a_model_become_ternary(void **state)
     expect_kinds(&to, mlp, sizeof(mlp) / sizeof(mlp[0]));
     assert_string_equal(to.layers[3].name, "fc2");
     sl_model_spec_deinit(&from);
+    assert_int_equal(sl_model_spec_ternary(&to, &from, &err), SL_OK); /* no further */
+    expect_kinds(&from, mlp, sizeof(mlp) / sizeof(mlp[0]));
+    sl_model_spec_deinit(&from);
     sl_model_spec_deinit(&to);
     assert_int_equal(sl_model_spec_named("lenet", 10, &from, &err), SL_OK);
     assert_int_equal(sl_model_spec_ternary(&from, &to, &err), SL_OK);
