@@ -81,6 +81,10 @@ struct strip {
 
 static inline void strip_load(struct strip *t, const float *x, size_t n, size_t step)
 {
+    if (n == LANES && step == 1) {
+        memcpy(t->x, x, sizeof(t->x));
+        return;
+    }
     memset(t->x, 0, sizeof(t->x));
     if (step == 1)
         memcpy(t->x, x, n * sizeof(*x));
@@ -188,8 +192,16 @@ static void block_across(const struct sl_bfp_source *s, size_t line, size_t line
         strip_convert(s, &t[j], g.factor, noise);
         if (s->sums != NULL)
             strip_sums(s, &t[j], g.factor4, g.shift);
+    }
+    for (size_t q = 0; q < LANES; q += 4) { /* four values of a line make a word */
+        uint32_t word[LANES];
         for (size_t i = 0; i < LANES; i++)
-            ret->v[i][j] = (int8_t)t[j].v[i];
+            word[i] =
+                ((uint32_t)t[q].v[i] & 0xff) | ((uint32_t)t[q + 1].v[i] & 0xff) << 8 |
+                ((uint32_t)t[q + 2].v[i] & 0xff) << 16 | (uint32_t)t[q + 3].v[i] << 24;
+        for (size_t i = 0; i < LANES; i++)
+            for (size_t b = 0; b < 4; b++)
+                ret->v[i][q + b] = (int8_t)(word[i] >> (8 * b));
     }
     memcpy(ret->scale, g.scale, sizeof(ret->scale));
 }

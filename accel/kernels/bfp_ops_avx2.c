@@ -19,16 +19,17 @@ group(const struct sl_bfp_product *p, const uint8_t *const a[TILE_ROWS],
     const float *sb = p->b.scale + b * SL_BFP_PANEL;
     const int32_t *start = p->b.start + b * SL_BFP_PANEL;
     for (int r = 0; r < rows; r++) {
-        __m256i sum[HALVES] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+        __m256i sum[HALVES];
         __m256 scale = _mm256_set1_ps(sa[r][at]);
         for (size_t q = 0; q < quads; q++) {
             int32_t four;
             memcpy(&four, a[r] + at * LANES + q * 4, sizeof(four));
             __m256i x = _mm256_set1_epi32(four);
-            for (size_t h = 0; h < HALVES; h++)
-                sum[h] = _mm256_add_epi16(
-                    sum[h],
-                    _mm256_maddubs_epi16(x, _mm256_loadu_si256(y + q * HALVES + h)));
+            for (size_t h = 0; h < HALVES; h++) {
+                __m256i pairs =
+                    _mm256_maddubs_epi16(x, _mm256_loadu_si256(y + q * HALVES + h));
+                sum[h] = q == 0 ? pairs : _mm256_add_epi16(sum[h], pairs);
+            }
         }
         for (size_t h = 0; h < HALVES; h++) {
             __m256i first = _mm256_loadu_si256(
@@ -55,8 +56,8 @@ static void store(const struct sl_bfp_product *p, size_t row, size_t col, int ro
     }
 }
 
-static inline __attribute__((always_inline)) void tile(const struct sl_bfp_product *p,
-                                                       size_t row, size_t col, int rows)
+static inline __attribute__((always_inline)) void
+tile(const struct sl_bfp_product *p, size_t row, size_t col, int rows, size_t last_quads)
 {
     const uint8_t *a[TILE_ROWS];
     const float *sa[TILE_ROWS];
@@ -77,32 +78,34 @@ static inline __attribute__((always_inline)) void tile(const struct sl_bfp_produ
         size_t at = p->tap[t].a, b = panel + p->tap[t].b, g = 0;
         for (; g + 1 < p->groups; g++)
             group(p, a, sa, rows, at + g, b + g, SL_BFP_QUADS, acc);
-        if (g < p->groups)
-            group(p, a, sa, rows, at + g, b + g, p->last_quads, acc);
+        if (g < p->groups) /* places behind the end hold zeros */
+            group(p, a, sa, rows, at + g, b + g, last_quads, acc);
     }
     store(p, row, col, rows, acc);
 }
 
-static __attribute__((noinline)) void tile_4(const struct sl_bfp_product *p, size_t row,
-                                             size_t col)
-{
-    tile(p, row, col, TILE_ROWS);
-}
-
-static __attribute__((noinline)) void tile_1(const struct sl_bfp_product *p, size_t row,
-                                             size_t col)
-{
-    tile(p, row, col, 1);
-}
+/* One function a shape, so that each has its registers. */
+#define TILE(rows, quads)                                                                \
+    static __attribute__((noinline)) void tile_##rows##_##quads(                         \
+        const struct sl_bfp_product *p, size_t row, size_t col)                          \
+    {                                                                                    \
+        tile(p, row, col, rows, quads);                                                  \
+    }
+TILE(4, 4)
+TILE(4, 1)
+TILE(1, 4)
 
 static void product(const struct sl_bfp_product *p)
 {
     for (size_t col = 0; col < p->n; col += SL_BFP_PANEL) {
         size_t row = 0;
         for (; row + TILE_ROWS <= p->m; row += TILE_ROWS)
-            tile_4(p, row, col);
+            if (p->last_quads == 1)
+                tile_4_1(p, row, col);
+            else
+                tile_4_4(p, row, col);
         for (; row < p->m; row++)
-            tile_1(p, row, col);
+            tile_1_4(p, row, col);
     }
 }
 
