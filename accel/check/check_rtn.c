@@ -30,7 +30,8 @@ static bool is_matrix(struct sl_vector *v, const char *name, const struct sl_npy
     return false;
 }
 
-/* --- planes -------------------------------------------------------------------------- */
+/* --- planes --------------------------------------------------------------------------
+ */
 
 /* Lines of planes, as many as rows of a matrix or columns of it. */
 struct lines {
@@ -105,7 +106,8 @@ static void run_dot(struct sl_vector *v)
     }
 }
 
-/* --- ternarisers --------------------------------------------------------------------- */
+/* --- ternarisers ---------------------------------------------------------------------
+ */
 
 static void run_act(struct sl_vector *v)
 {
@@ -184,7 +186,8 @@ static void run_weight(struct sl_vector *v)
     expect_weights(v, &ops, w, true, "out_t_ch", "out_d_ch", "out_gamma_ch");
 }
 
-/* --- products ------------------------------------------------------------------------ */
+/* --- products ------------------------------------------------------------------------
+ */
 
 /* Ternary w [k, n], one threshold or one a column, to t. */
 static bool ternarise_weights(struct sl_vector *v, const struct sl_npy *w, bool by_column,
@@ -249,7 +252,8 @@ static void run_gemm(struct sl_vector *v)
     sl_vector_expect(v, "out_r", 0, SL_NPY_F4, r, m * n);
 }
 
-/* --- convolution --------------------------------------------------------------------- */
+/* --- convolution ---------------------------------------------------------------------
+ */
 
 static bool geometry_of(struct sl_vector *v, const struct sl_npy *ta,
                         const struct sl_npy *tw, struct sl_conv_geometry *ret)
@@ -314,7 +318,8 @@ static void run_conv(struct sl_vector *v)
     sl_vector_expect(v, "out_r", 0, SL_NPY_F4, r, g.out_c * places);
 }
 
-/* --- gradients ----------------------------------------------------------------------- */
+/* --- gradients -----------------------------------------------------------------------
+ */
 
 static void expect_sums(struct sl_vector *v, const char *gamma_name,
                         const char *beta_name, size_t at, const struct sl_rtn_sums *s)
@@ -377,7 +382,8 @@ static void run_backward(struct sl_vector *v)
     weight_gradients(v, &ops, tw, gw);
 }
 
-/* --- kinds --------------------------------------------------------------------------- */
+/* --- kinds ---------------------------------------------------------------------------
+ */
 
 void sl_vector_reject_rtn(struct sl_vector *v)
 {
@@ -398,7 +404,7 @@ void sl_vector_reject_rtn(struct sl_vector *v)
 }
 
 const struct sl_vector_kind sl_vector_kinds_rtn[] = {
-    {"rtn_act", run_act},           {"rtn_weight", run_weight}, {"rtn_dot", run_dot},
-    {"rtn_gemm", run_gemm},         {"rtn_conv", run_conv},
-    {"rtn_backward", run_backward}, {NULL, NULL},
+    {"rtn_act", run_act},   {"rtn_weight", run_weight}, {"rtn_dot", run_dot},
+    {"rtn_gemm", run_gemm}, {"rtn_conv", run_conv},     {"rtn_backward", run_backward},
+    {NULL, NULL},
 };

@@ -15,7 +15,8 @@ static const void *values(const struct sl_npy *a)
     return a->data;
 }
 
-/* --- encoders and quantiser ---------------------------------------------------------- */
+/* --- encoders and quantiser ----------------------------------------------------------
+ */
 
 static void expect_plane(struct sl_vector *v, const char *name, size_t first,
                          const uint16_t *plane, size_t n)
@@ -69,7 +70,8 @@ static void run_quantise(struct sl_vector *v)
     }
 }
 
-/* --- group budget -------------------------------------------------------------------- */
+/* --- group budget --------------------------------------------------------------------
+ */
 
 static void run_reveal(struct sl_vector *v)
 {
@@ -109,7 +111,8 @@ static void run_reveal(struct sl_vector *v)
     }
 }
 
-/* --- products ------------------------------------------------------------------------ */
+/* --- products ------------------------------------------------------------------------
+ */
 
 /* An operand on its way: codes, planes and values after the budget. */
 struct operand {
@@ -127,8 +130,8 @@ static bool make_operand(struct sl_vector *v, const struct sl_tr_ops *ops,
     ret->out = (struct sl_tr_out){.plus = sl_vector_room(v, x->n, sizeof(uint16_t)),
                                   .minus = sl_vector_room(v, x->n, sizeof(uint16_t)),
                                   .value = sl_vector_room(v, x->n, sizeof(int16_t))};
-    if (!v->failed && sl_tr_quantise(ops, values(x), x->n, bits, sf, ret->q, &ret->sf,
-                                     &err) != SL_OK)
+    if (!v->failed &&
+        sl_tr_quantise(ops, values(x), x->n, bits, sf, ret->q, &ret->sf, &err) != SL_OK)
         sl_vector_fail(v, "in", "-", "codes", err.msg);
     return !v->failed;
 }
@@ -206,7 +209,8 @@ static void run_gemm(struct sl_vector *v)
     expect_product(v, &ops, &o, x->dim[0], x->dim[1], w->dim[1], &ox, &ow);
 }
 
-/* --- the cell ------------------------------------------------------------------------ */
+/* --- the cell ------------------------------------------------------------------------
+ */
 
 static void run_tmac(struct sl_vector *v)
 {
@@ -236,7 +240,8 @@ static void run_tmac(struct sl_vector *v)
     }
 }
 
-/* --- kinds --------------------------------------------------------------------------- */
+/* --- kinds ---------------------------------------------------------------------------
+ */
 
 void sl_vector_reject_tr(struct sl_vector *v)
 {

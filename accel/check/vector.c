@@ -8,7 +8,8 @@
 #include "accel/check/case_file.h"
 #include "common/mem.h"
 
-/* --- families: their kinds, and what refuses a tensor for each p_format -------------- */
+/* --- families: their kinds, and what refuses a tensor for each p_format --------------
+ */
 
 static const struct sl_vector_kind *const families[] = {
     sl_vector_kinds_fast,
@@ -54,7 +55,8 @@ static void run_kind(struct sl_vector *v)
     sl_vector_fail(v, "kind", "-", "a known kind", v->kind);
 }
 
-/* --- memory -------------------------------------------------------------------------- */
+/* --- memory --------------------------------------------------------------------------
+ */
 
 void *sl_vector_room(struct sl_vector *v, size_t n, size_t size)
 {
@@ -73,7 +75,8 @@ static void leave_rooms(struct sl_vector *v)
         free(v->room[--v->n_rooms]);
 }
 
-/* --- arrays -------------------------------------------------------------------------- */
+/* --- arrays --------------------------------------------------------------------------
+ */
 
 static struct sl_vector_array *array_of(struct sl_vector *v, const char *name)
 {
@@ -134,7 +137,8 @@ int64_t sl_vector_int(struct sl_vector *v, const char *name, size_t i)
     return (int64_t)sl_vector_u64(v, name, i);
 }
 
-/* --- comparing ----------------------------------------------------------------------- */
+/* --- comparing -----------------------------------------------------------------------
+ */
 
 void sl_vector_fail(struct sl_vector *v, const char *field, const char *index,
                     const char *expected, const char *got)
@@ -173,7 +177,8 @@ static void fail_value(struct sl_vector *v, const char *name, size_t i,
     sl_vector_fail(v, name, index, expected, have);
 }
 
-/* The out array of that name with values first .. first + n - 1, or NULL and a failure. */
+/* The out array of that name with values first .. first + n - 1, or NULL and a failure.
+ */
 static struct sl_vector_array *expected_array(struct sl_vector *v, const char *name,
                                               size_t first, size_t n)
 {
@@ -238,7 +243,8 @@ static void demand_all_compared(struct sl_vector *v)
             sl_vector_fail(v, v->array[i].name, "-", "to be computed", "nothing");
 }
 
-/* --- loading ------------------------------------------------------------------------- */
+/* --- loading -------------------------------------------------------------------------
+ */
 
 /* The manifest's names of NumPy's types. */
 static bool dtype_of(const char *text, enum sl_npy_dtype *ret)
@@ -264,8 +270,7 @@ static bool is_as_said(const struct sl_npy *a, const json_t *about)
     const json_t *shape = json_object_get(about, "shape"), *d;
     size_t i;
     if (!dtype_of(json_string_value(json_object_get(about, "dtype")), &dtype) ||
-        dtype != a->dtype || !json_is_array(shape) ||
-        json_array_size(shape) != a->n_dims)
+        dtype != a->dtype || !json_is_array(shape) || json_array_size(shape) != a->n_dims)
         return false;
     json_array_foreach(shape, i, d)
     {
@@ -340,7 +345,8 @@ static enum sl_code load(const char *dir, const json_t *entry, struct sl_vector 
     return rc;
 }
 
-/* --- running ------------------------------------------------------------------------- */
+/* --- running -------------------------------------------------------------------------
+ */
 
 #define NAME_BYTES 128
 

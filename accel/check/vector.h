@@ -39,7 +39,7 @@ struct sl_vector {
 };
 
 struct sl_vector_kind {
-    const char *kind; /* NULL ends a list */
+    const char *kind;                 /* NULL ends a list */
     void (*run)(struct sl_vector *v); /* computes, and compares by the functions below */
 };
 

@@ -115,8 +115,8 @@ static inline void half_block(size_t rows, size_t words, const uint64_t *a_flag,
             }
         }
         for (size_t r = 0; r < rows; r++)
-            sums[r] = _mm256_add_epi64(
-                sums[r], _mm256_sad_epu8(bytes[r], _mm256_setzero_si256()));
+            sums[r] = _mm256_add_epi64(sums[r],
+                                       _mm256_sad_epu8(bytes[r], _mm256_setzero_si256()));
     }
     for (size_t r = 0; r < rows; r++) {
         int64_t wide[4];

@@ -96,8 +96,8 @@ block(size_t rows, size_t words, const uint64_t *a_flag, const uint64_t *a_sign,
             }
         }
         for (size_t r = 0; r < rows; r++)
-            sums[r] = _mm512_add_epi64(
-                sums[r], _mm512_sad_epu8(bytes[r], _mm512_setzero_si512()));
+            sums[r] = _mm512_add_epi64(sums[r],
+                                       _mm512_sad_epu8(bytes[r], _mm512_setzero_si512()));
     }
     const __m512i offset = _mm512_set1_epi64((long long)(words * OFFSET_PER_WORD));
     for (size_t r = 0; r < rows; r++)
@@ -109,8 +109,7 @@ static void dots(size_t m, size_t n, size_t words, const uint64_t *a_flag,
 {
     __m256i part[ROWS];
     for (size_t j = 0; j < n; j += SL_RTN_BLOCK, packed += words * 2 * SL_RTN_BLOCK) {
-        __mmask8 wide =
-            (__mmask8)(n - j < SL_RTN_BLOCK ? (1u << (n - j)) - 1 : 0xffu);
+        __mmask8 wide = (__mmask8)(n - j < SL_RTN_BLOCK ? (1u << (n - j)) - 1 : 0xffu);
         for (size_t i = 0; i < m; i += ROWS) {
             size_t rows = m - i < ROWS ? m - i : ROWS;
             const uint64_t *f = a_flag + i * words, *s = a_sign + i * words;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tr_body.h - definition of the Term Revealing kernels, compiled once an instruction set;
  * OPS_NAME is the table it makes. The file that includes it defines BAND, the columns of
- * 16 bits in one of its vectors, and tile(), the inner product. Loops run over lanes of 16 bits without branches, so that compilers vectorise
- * them. */
+ * 16 bits in one of its vectors, and tile(), the inner product. Loops run over lanes of
+ * 16 bits without branches, so that compilers vectorise them. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -39,7 +39,8 @@ static void quantise(const float *restrict x, size_t n, float sf, int16_t limit,
     }
 }
 
-/* --- digits -------------------------------------------------------------------------- */
+/* --- digits --------------------------------------------------------------------------
+ */
 
 /* Planes of a magnitude n <= 2^14. */
 static inline uint16_t plus_of(enum sl_tr_encoder enc, uint16_t n)
@@ -160,7 +161,8 @@ static void cap(enum sl_tr_encoder enc, unsigned bits, const int16_t *q, size_t 
         CAP_LOOP(SL_TR_BINARY, s, max - s);
 }
 
-/* --- group budget -------------------------------------------------------------------- */
+/* --- group budget --------------------------------------------------------------------
+ */
 
 typedef uint16_t band __attribute__((vector_size(BAND * sizeof(uint16_t))));
 
@@ -242,7 +244,8 @@ static uint64_t reveal(size_t g, unsigned k, uint16_t *plus, uint16_t *minus)
     return (uint64_t)SL_TR_TILE * budget - unused;
 }
 
-/* --- products ------------------------------------------------------------------------ */
+/* --- products ------------------------------------------------------------------------
+ */
 
 static void finish_row(const struct sl_tr_finish *f, const int32_t *restrict sums,
                        size_t n, const float *restrict bias, float *restrict c)

@@ -7,10 +7,11 @@
 #include <string.h>
 
 static const struct sl_layer_ops *const kinds[] = {
-    &sl_layer_dense,   &sl_layer_conv2d,      &sl_layer_maxpool,   &sl_layer_avgpool,
-    &sl_layer_relu,    &sl_layer_gelu_erf,    &sl_layer_gelu_tanh, &sl_layer_flatten,
-    &sl_layer_dropout, &sl_layer_layernorm,   &sl_layer_groupnorm, &sl_layer_batchnorm,
-    &sl_layer_mhsa,    &sl_layer_mean_tokens, &sl_layer_residual,
+    &sl_layer_dense,         &sl_layer_conv2d,         &sl_layer_maxpool,
+    &sl_layer_avgpool,       &sl_layer_relu,           &sl_layer_gelu_erf,
+    &sl_layer_gelu_tanh,     &sl_layer_flatten,        &sl_layer_dropout,
+    &sl_layer_layernorm,     &sl_layer_groupnorm,      &sl_layer_batchnorm,
+    &sl_layer_mhsa,          &sl_layer_mean_tokens,    &sl_layer_residual,
     &sl_layer_ternary_dense, &sl_layer_ternary_conv2d,
 };
 

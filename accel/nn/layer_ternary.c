@@ -3,13 +3,13 @@
  *   t = T(x), a = gamma_a t + beta_a; tw = T_w(w), q = gamma_w tw + beta_w; y = a q^T + b
  * x is best the output of a batch norm, without a ReLU between. Scale and offset are
  * parameters like others, one of each a layer; those of the weights start at the mean
- * magnitude of the weights that are not 0, and at 0. On a unit that is ternary the product
- * goes by bit planes, and what is kept for backward is three bits an activation: t, and
- * whether |x| <= 1; x is not read again. With upstream gradient G, all in fp32:
- *   ga = G q, dx = gamma_a ga [|x| <= 1], dgamma_a = sum ga t, dbeta_a = sum ga;
- *   gw = G^T a, dw = gw, dgamma_w = sum gw tw, dbeta_w = sum gw.
- * On any other unit the layer is an ordinary one of weight and bias: clients of both sorts
- * share a model, and scale and offset have gradient 0 there. */
+ * magnitude of the weights that are not 0, and at 0. On a unit that is ternary the
+ * product goes by bit planes, and what is kept for backward is three bits an activation:
+ * t, and whether |x| <= 1; x is not read again. With upstream gradient G, all in fp32: ga
+ * = G q, dx = gamma_a ga [|x| <= 1], dgamma_a = sum ga t, dbeta_a = sum ga; gw = G^T a,
+ * dw = gw, dgamma_w = sum gw tw, dbeta_w = sum gw. On any other unit the layer is an
+ * ordinary one of weight and bias: clients of both sorts share a model, and scale and
+ * offset have gradient 0 there. */
 #include "accel/nn/layer.h"
 
 #include <math.h>
@@ -23,7 +23,8 @@ enum { WEIGHT, GAMMA_W, BETA_W, GAMMA_A, BETA_A, BIAS };
 
 #define LINES 64 /* lines of activations multiplied at a time */
 
-/* --- shapes -------------------------------------------------------------------------- */
+/* --- shapes --------------------------------------------------------------------------
+ */
 
 /* The layer as a product of lines with filters. A line is a row of a dense layer or an
  * image of a convolution. */
@@ -124,7 +125,8 @@ static enum sl_code build_conv(struct sl_model_builder *b, struct sl_layer *l,
     return declare(b, l, 4, dim, taps, err);
 }
 
-/* --- memory -------------------------------------------------------------------------- */
+/* --- memory --------------------------------------------------------------------------
+ */
 
 /* Lays pieces out behind one another; base NULL: adds up only. */
 struct carver {
@@ -148,9 +150,9 @@ struct kept {
 
 struct weights {
     struct kept *kept;
-    uint64_t *flag, *sign; /* [out, tap_words] in the order of storage */
-    uint64_t *packed;      /* dense: blocks of these lines */
-    int32_t *sum_w;        /* dense: [out] */
+    uint64_t *flag, *sign;         /* [out, tap_words] in the order of storage */
+    uint64_t *packed;              /* dense: blocks of these lines */
+    int32_t *sum_w;                /* dense: [out] */
     struct sl_rtn_filters filters; /* convolution */
 };
 
@@ -265,7 +267,8 @@ static void unit_bytes(const struct sl_layer *l, size_t n, const struct sl_matmu
         ret->keep = lay_weights(l, &s, NULL, &w);
 }
 
-/* --- forward ------------------------------------------------------------------------- */
+/* --- forward -------------------------------------------------------------------------
+ */
 
 static void make_weights(const struct sl_layer *l, const struct sl_pass_ctx *c,
                          const struct size *s, const struct forward_room *room,
@@ -318,7 +321,8 @@ static void multiply_dense(const struct sl_layer *l, const struct sl_pass_ctx *c
     const float *bias = l->spec.bias ? sl_layer_value(l, c, BIAS) : NULL;
     for (size_t r = 0; r < s->rows; r += LINES) {
         size_t n = s->rows - r < LINES ? s->rows - r : LINES;
-        const uint64_t *flag = bits->flag + r * s->words, *sign = bits->sign + r * s->words;
+        const uint64_t *flag = bits->flag + r * s->words,
+                       *sign = bits->sign + r * s->words;
         ops->dots(n, s->out, s->words, flag, sign, w->packed, room->d, s->out);
         for (size_t i = 0; i < n; i++)
             ops->combine_line(
@@ -347,8 +351,8 @@ static void count(const struct sl_layer *l, const struct sl_pass_ctx *c,
 {
     struct sl_unit_ledger *to = &c->unit->ledger;
     uint64_t outputs = (uint64_t)c->n * l->out_size;
-    struct sl_rtn_options o = c->unit->options.rtn == NULL ? sl_rtn_defaults()
-                                                           : *c->unit->options.rtn;
+    struct sl_rtn_options o =
+        c->unit->options.rtn == NULL ? sl_rtn_defaults() : *c->unit->options.rtn;
     to->calls[SL_PASS_FORWARD]++;
     to->macs[SL_PASS_FORWARD] += outputs * s->taps;
     to->work[SL_PASS_FORWARD] += outputs * s->tap_words;
@@ -408,7 +412,8 @@ static void forward(const struct sl_layer *l, const struct sl_pass_ctx *c, const
                                (size_t)g.out_h * g.out_w);
 }
 
-/* --- backward ------------------------------------------------------------------------ */
+/* --- backward ------------------------------------------------------------------------
+ */
 
 static void add_scalar(const struct sl_layer *l, const struct sl_pass_ctx *c,
                        unsigned slot, double sum)

@@ -80,10 +80,10 @@ static enum sl_code read_model(struct job *j, struct sl_err *err)
 
 static enum sl_code read_unit(struct job *j, struct sl_err *err)
 {
-    static const enum sl_tool_option tr[] = {
-        SL_OPT_UNIT,   SL_OPT_MODEL,  SL_OPT_INPUT, SL_OPT_CLASSES, SL_OPT_BATCH,
-        SL_OPT_BITS_X, SL_OPT_BITS_W, SL_OPT_G,     SL_OPT_K,       SL_OPT_S,
-        SL_OPT_ENC};
+    static const enum sl_tool_option tr[] = {SL_OPT_UNIT,    SL_OPT_MODEL, SL_OPT_INPUT,
+                                             SL_OPT_CLASSES, SL_OPT_BATCH, SL_OPT_BITS_X,
+                                             SL_OPT_BITS_W,  SL_OPT_G,     SL_OPT_K,
+                                             SL_OPT_S,       SL_OPT_ENC};
     static const enum sl_tool_option fast[] = {SL_OPT_UNIT,    SL_OPT_MODEL, SL_OPT_INPUT,
                                                SL_OPT_CLASSES, SL_OPT_BATCH, SL_OPT_M,
                                                SL_OPT_E,       SL_OPT_G};
@@ -122,7 +122,8 @@ static enum sl_code plan(struct job *j, uint32_t cpu, struct sl_err *err)
     const struct sl_matmul_unit *unit = sl_matmul_unit_find(sl_tool_unit_name(j->which));
     struct sl_taker cost = {0};
     size_t values = j->model->layout.n_values;
-    j->net.unit.options = (struct sl_unit_options){.tr = &j->tr, .fast = &j->fast, .rtn = &j->rtn};
+    j->net.unit.options =
+        (struct sl_unit_options){.tr = &j->tr, .fast = &j->fast, .rtn = &j->rtn};
     sl_net_plan(&j->net, j->model, j->batch, unit, cpu, &cost);
     j->values = sl_calloc(values, sizeof(float));
     j->grads = sl_calloc(values, sizeof(float));

@@ -38,7 +38,8 @@ static bool wants_cost(const struct job *j)
     return j->o->value[SL_OPT_COST] != NULL;
 }
 
-/* --- fp32 ---------------------------------------------------------------------------- */
+/* --- fp32 ----------------------------------------------------------------------------
+ */
 
 static enum sl_code multiply_fp32(struct job *j, struct sl_err *err)
 {
@@ -66,7 +67,8 @@ static enum sl_code multiply_fp32(struct job *j, struct sl_err *err)
     return SL_OK;
 }
 
-/* --- FAST ---------------------------------------------------------------------------- */
+/* --- FAST ----------------------------------------------------------------------------
+ */
 
 /* One operand converted: lines are rows of A, columns of W. */
 static enum sl_code convert(struct job *j, const char *name, const float *x,
@@ -83,21 +85,22 @@ static enum sl_code convert(struct job *j, const char *name, const float *x,
         rc = sl_bfp_convert(o, l, x, &out, err);
     if (rc != SL_OK)
         return sl_err_wrap(err, rc, "%s", name);
-    *ret = (struct sl_bfp_operand){.mantissa = out.mantissa,
-                                   .step_line = l->step0 + l->step1, /* one of them is 0 */
-                                   .step_k = l->step_k,
-                                   .exponent = out.exponent,
-                                   .exponent_t = out.exponent_t,
-                                   .m = o->m,
-                                   .e = o->e};
+    *ret =
+        (struct sl_bfp_operand){.mantissa = out.mantissa,
+                                .step_line = l->step0 + l->step1, /* one of them is 0 */
+                                .step_k = l->step_k,
+                                .exponent = out.exponent,
+                                .exponent_t = out.exponent_t,
+                                .m = o->m,
+                                .e = o->e};
     return SL_OK;
 }
 
 static enum sl_code multiply_fast(struct job *j, struct sl_err *err)
 {
     static const enum sl_tool_option allowed[] = {
-        SL_OPT_UNIT, SL_OPT_OUT,     SL_OPT_COST,    SL_OPT_BIAS,  SL_OPT_M,
-        SL_OPT_E,    SL_OPT_G,       SL_OPT_MA,      SL_OPT_MW,    SL_OPT_ROUND_A,
+        SL_OPT_UNIT,  SL_OPT_OUT,     SL_OPT_COST,  SL_OPT_BIAS,  SL_OPT_M,
+        SL_OPT_E,     SL_OPT_G,       SL_OPT_MA,    SL_OPT_MW,    SL_OPT_ROUND_A,
         SL_OPT_KEY_A, SL_OPT_ROUND_W, SL_OPT_KEY_W, SL_OPT_EXACT, SL_OPT_LFSR_START};
     struct sl_bfp_options a, w;
     struct sl_bfp_gemm p = {.rows = j->m,
@@ -105,7 +108,8 @@ static enum sl_code multiply_fast(struct job *j, struct sl_err *err)
                             .k = j->k,
                             .bias = bias_of(j),
                             .exact = j->o->value[SL_OPT_EXACT] != NULL};
-    struct sl_bfp_lines rows = {.n0 = j->m, .n1 = 1, .k = j->k, .step0 = j->k, .step_k = 1};
+    struct sl_bfp_lines rows = {
+        .n0 = j->m, .n1 = 1, .k = j->k, .step0 = j->k, .step_k = 1};
     struct sl_bfp_lines columns = {
         .n0 = 1, .n1 = j->n, .k = j->k, .step1 = 1, .step_k = j->n};
     enum sl_code rc = sl_tool_allow(j->o, "fast", allowed, COUNT(allowed), err);
@@ -130,7 +134,8 @@ static enum sl_code multiply_fast(struct job *j, struct sl_err *err)
     return rc;
 }
 
-/* --- Term Revealing ------------------------------------------------------------------ */
+/* --- Term Revealing ------------------------------------------------------------------
+ */
 
 /* "max": the tensor's own scale; *ret NULL then. */
 static enum sl_code data_scale(const struct job *j, float *given, const float **ret,
@@ -138,8 +143,9 @@ static enum sl_code data_scale(const struct job *j, float *given, const float **
 {
     const char *text = j->o->value[SL_OPT_SF_X];
     if (text == NULL)
-        return sl_err_set(err, SL_E_USAGE, "matmul --unit tr: --sf-x is missing (the "
-                                           "scale of A, or max for its own)");
+        return sl_err_set(err, SL_E_USAGE,
+                          "matmul --unit tr: --sf-x is missing (the "
+                          "scale of A, or max for its own)");
     *ret = given;
     if (strcmp(text, "max") == 0) {
         *ret = NULL;
@@ -148,8 +154,8 @@ static enum sl_code data_scale(const struct job *j, float *given, const float **
     return sl_tool_float(j->o, SL_OPT_SF_X, 0.0f, given, err);
 }
 
-static void print_tr_cost(struct job *j, const struct sl_tr_options *t,
-                          const int16_t *qx, const int16_t *qw)
+static void print_tr_cost(struct job *j, const struct sl_tr_options *t, const int16_t *qx,
+                          const int16_t *qw)
 {
     struct sl_tr_out x = {.plus = sl_tool_room(&j->memory, j->m * j->k, 2),
                           .minus = sl_tool_room(&j->memory, j->m * j->k, 2)};
@@ -158,8 +164,8 @@ static void print_tr_cost(struct job *j, const struct sl_tr_options *t,
     struct sl_err ignored;
     if (sl_tool_memory_ok(&j->memory, &ignored) != SL_OK)
         return;
-    sl_tr_reveal(&j->kernels.tr, t->enc, 1, t->s, &(struct sl_tr_lines){1, j->m * j->k, 1},
-                 qx, &x);
+    sl_tr_reveal(&j->kernels.tr, t->enc, 1, t->s,
+                 &(struct sl_tr_lines){1, j->m * j->k, 1}, qx, &x);
     sl_tr_reveal(&j->kernels.tr, t->enc, t->g, t->k, &(struct sl_tr_lines){1, j->k, j->n},
                  qw, &w);
     printf("{\"unit\":\"tr\",\"macs\":%zu,\"pairs\":%llu,\"bound\":%llu,"
@@ -175,9 +181,8 @@ static void print_tr_cost(struct job *j, const struct sl_tr_options *t,
 static enum sl_code multiply_tr(struct job *j, struct sl_err *err)
 {
     static const enum sl_tool_option allowed[] = {
-        SL_OPT_UNIT,   SL_OPT_OUT, SL_OPT_COST, SL_OPT_BIAS, SL_OPT_BITS_X,
-        SL_OPT_BITS_W, SL_OPT_G,   SL_OPT_K,    SL_OPT_S,    SL_OPT_ENC,
-        SL_OPT_SF_X};
+        SL_OPT_UNIT, SL_OPT_OUT, SL_OPT_COST, SL_OPT_BIAS, SL_OPT_BITS_X, SL_OPT_BITS_W,
+        SL_OPT_G,    SL_OPT_K,   SL_OPT_S,    SL_OPT_ENC,  SL_OPT_SF_X};
     const struct sl_tr_ops *ops = &j->kernels.tr;
     struct sl_tr_options t;
     const float *sf_x = NULL;
@@ -199,10 +204,12 @@ static enum sl_code multiply_tr(struct job *j, struct sl_err *err)
     rc = sl_tool_memory_ok(&j->memory, err);
     if (rc != SL_OK)
         return rc;
-    rc = sl_tr_quantise(ops, floats(&j->a), j->m * j->k, t.bits_x, sf_x, qx, &used_x, err);
+    rc =
+        sl_tr_quantise(ops, floats(&j->a), j->m * j->k, t.bits_x, sf_x, qx, &used_x, err);
     if (rc != SL_OK)
         return sl_err_wrap(err, rc, "%s", j->o->path[0]);
-    rc = sl_tr_quantise(ops, floats(&j->w), j->k * j->n, t.bits_w, NULL, qw, &used_w, err);
+    rc =
+        sl_tr_quantise(ops, floats(&j->w), j->k * j->n, t.bits_w, NULL, qw, &used_w, err);
     if (rc != SL_OK)
         return sl_err_wrap(err, rc, "%s", j->o->path[1]);
     for (size_t i = 0; i < j->m; i++)
@@ -221,7 +228,8 @@ static enum sl_code multiply_tr(struct job *j, struct sl_err *err)
     return SL_OK;
 }
 
-/* --- RTN ----------------------------------------------------------------------------- */
+/* --- RTN -----------------------------------------------------------------------------
+ */
 
 /* A number, or a .npy with one a column. */
 static enum sl_code scales(struct job *j, enum sl_tool_option which,
@@ -302,11 +310,13 @@ static enum sl_code product_rtn(struct job *j, const struct rtn_scales *s,
 {
     const struct sl_rtn_ops *ops = &j->kernels.rtn;
     size_t words = SL_RTN_WORDS(j->k);
-    uint64_t *af = sl_tool_room(&j->memory, words, 8), *as = sl_tool_room(&j->memory, words, 8);
+    uint64_t *af = sl_tool_room(&j->memory, words, 8),
+             *as = sl_tool_room(&j->memory, words, 8);
     uint64_t *wf = sl_tool_room(&j->memory, j->n * words, 8);
     uint64_t *ws = sl_tool_room(&j->memory, j->n * words, 8);
     uint64_t *packed = sl_tool_room(&j->memory, sl_rtn_packed_words(words, j->n), 8);
-    int32_t *sums = sl_tool_room(&j->memory, j->n, 4), *d = sl_tool_room(&j->memory, j->n, 4);
+    int32_t *sums = sl_tool_room(&j->memory, j->n, 4),
+            *d = sl_tool_room(&j->memory, j->n, 4);
     float *line = sl_tool_room(&j->memory, j->k, 4); /* and a threshold behind it */
     struct sl_rtn_affine *affine = sl_tool_room(&j->memory, j->n, sizeof(*affine));
     enum sl_code rc = sl_tool_memory_ok(&j->memory, err);
@@ -319,8 +329,8 @@ static enum sl_code product_rtn(struct job *j, const struct rtn_scales *s,
         sums[c] = ops->sum(wf + c * words, ws + c * words, words);
     sl_rtn_affine(s->ga, s->ba, s->gw, s->bw, s->n_gw, j->n, affine);
     for (size_t i = 0; i < j->m; i++) {
-        rc = sl_rtn_ternarise(ops, floats(&j->a) + i * j->k, j->k, SL_RTN_ACTIVATION_D, af,
-                              as, NULL, err);
+        rc = sl_rtn_ternarise(ops, floats(&j->a) + i * j->k, j->k, SL_RTN_ACTIVATION_D,
+                              af, as, NULL, err);
         if (rc != SL_OK)
             return sl_err_wrap(err, rc, "%s", j->o->path[0]);
         ops->dots(1, j->n, words, af, as, packed, d, j->n);
@@ -332,9 +342,9 @@ static enum sl_code product_rtn(struct job *j, const struct rtn_scales *s,
 
 static enum sl_code multiply_rtn(struct job *j, struct sl_err *err)
 {
-    static const enum sl_tool_option allowed[] = {
-        SL_OPT_UNIT, SL_OPT_OUT, SL_OPT_COST, SL_OPT_BIAS,
-        SL_OPT_GA,   SL_OPT_BA,  SL_OPT_GW,   SL_OPT_BW};
+    static const enum sl_tool_option allowed[] = {SL_OPT_UNIT, SL_OPT_OUT, SL_OPT_COST,
+                                                  SL_OPT_BIAS, SL_OPT_GA,  SL_OPT_BA,
+                                                  SL_OPT_GW,   SL_OPT_BW};
     struct rtn_scales s = {.one_gw = 1.0f};
     enum sl_code rc = sl_tool_allow(j->o, "rtn", allowed, COUNT(allowed), err);
     if (rc == SL_OK)
@@ -350,7 +360,8 @@ static enum sl_code multiply_rtn(struct job *j, struct sl_err *err)
     return rc;
 }
 
-/* --- command ------------------------------------------------------------------------- */
+/* --- command -------------------------------------------------------------------------
+ */
 
 static enum sl_code load_matrix(const char *path, struct sl_tool_array *ret,
                                 struct sl_err *err)
@@ -399,7 +410,7 @@ static enum sl_code load(struct job *j, struct sl_err *err)
 enum sl_code sl_tool_matmul(const struct sl_tool_options *o, uint32_t cpu,
                             struct sl_err *err)
 {
-    static enum sl_code (*const multiply[])(struct job *j, struct sl_err *err) = {
+    static enum sl_code (*const multiply[])(struct job * j, struct sl_err * err) = {
         [SL_TOOL_FP32] = multiply_fp32,
         [SL_TOOL_FAST] = multiply_fast,
         [SL_TOOL_TR] = multiply_tr,

@@ -54,15 +54,17 @@ static enum sl_code read_axis(struct job *j, struct sl_err *err)
     return rc;
 }
 
-/* --- FAST ---------------------------------------------------------------------------- */
+/* --- FAST ----------------------------------------------------------------------------
+ */
 
 static enum sl_code given_noise(struct job *j, struct sl_bfp_options *b,
                                 struct sl_tool_array *noise, struct sl_err *err)
 {
     const char *path = j->o->value[SL_OPT_NOISE];
     if (b->round != SL_BFP_GIVEN)
-        return path == NULL ? SL_OK
-                            : sl_err_set(err, SL_E_USAGE, "--noise without --round given");
+        return path == NULL
+                   ? SL_OK
+                   : sl_err_set(err, SL_E_USAGE, "--noise without --round given");
     if (path == NULL)
         return sl_err_set(err, SL_E_USAGE, "--round given wants --noise FILE");
     enum sl_code rc = sl_tool_array_load(path, noise, err);
@@ -109,18 +111,18 @@ static enum sl_code make_fast(struct job *j, const struct sl_bfp_options *b,
         rc = add_scalar(j, "n_inf", SL_NPY_I8, &n_inf, err);
     rc = write_result(j, rc, err);
     if (rc == SL_OK && j->o->value[SL_OPT_COST] != NULL)
-        printf("{\"unit\":\"fast\",\"conversions\":%zu,\"groups\":%zu,\"infinities\":%lld}"
-               "\n",
-               n, groups, (long long)n_inf);
+        printf(
+            "{\"unit\":\"fast\",\"conversions\":%zu,\"groups\":%zu,\"infinities\":%lld}"
+            "\n",
+            n, groups, (long long)n_inf);
     return rc;
 }
 
 static enum sl_code quantize_fast(struct job *j, struct sl_err *err)
 {
     static const enum sl_tool_option allowed[] = {
-        SL_OPT_UNIT, SL_OPT_OUT,  SL_OPT_COST,  SL_OPT_AXIS, SL_OPT_M,
-        SL_OPT_E,    SL_OPT_G,    SL_OPT_ROUND, SL_OPT_KEY,  SL_OPT_LFSR_START,
-        SL_OPT_NOISE};
+        SL_OPT_UNIT, SL_OPT_OUT,   SL_OPT_COST, SL_OPT_AXIS,       SL_OPT_M,    SL_OPT_E,
+        SL_OPT_G,    SL_OPT_ROUND, SL_OPT_KEY,  SL_OPT_LFSR_START, SL_OPT_NOISE};
     struct sl_bfp_options b;
     struct sl_tool_array noise = {0};
     enum sl_code rc = sl_tool_allow(j->o, "fast", allowed, COUNT(allowed), err);
@@ -136,7 +138,8 @@ static enum sl_code quantize_fast(struct job *j, struct sl_err *err)
     return rc;
 }
 
-/* --- Term Revealing ------------------------------------------------------------------ */
+/* --- Term Revealing ------------------------------------------------------------------
+ */
 
 /* Codes as int16 from integers of any type. */
 static enum sl_code read_codes(struct job *j, int16_t *q, struct sl_err *err)
@@ -163,9 +166,9 @@ static enum sl_code make_codes(struct job *j, unsigned bits, int16_t *q, float *
     if (rc == SL_OK && sl_tr_check_scale(given, err) != SL_OK)
         return sl_err_wrap(err, SL_E_RANGE, "--sf");
     if (rc == SL_OK)
-        rc = sl_tr_quantise(&j->kernels.tr, (const float *)(const void *)j->x.a.data,
-                            j->x.a.n, bits, j->o->value[SL_OPT_SF] == NULL ? NULL : &given,
-                            q, ret_sf, err);
+        rc = sl_tr_quantise(
+            &j->kernels.tr, (const float *)(const void *)j->x.a.data, j->x.a.n, bits,
+            j->o->value[SL_OPT_SF] == NULL ? NULL : &given, q, ret_sf, err);
     return rc == SL_OK ? rc : sl_err_wrap(err, rc, "%s", j->in);
 }
 
@@ -224,9 +227,11 @@ static enum sl_code quantize_tr(struct job *j, struct sl_err *err)
     if (rc == SL_OK)
         rc = sl_tool_tr_options(j->o, &t, err);
     if (rc == SL_OK)
-        rc = sl_tool_int(j->o, SL_OPT_BITS, SL_TR_BITS_MIN, SL_TR_BITS_MAX, 8, &bits, err);
+        rc =
+            sl_tool_int(j->o, SL_OPT_BITS, SL_TR_BITS_MIN, SL_TR_BITS_MAX, 8, &bits, err);
     if (rc == SL_OK && j->o->value[SL_OPT_K] != NULL && j->o->value[SL_OPT_S] != NULL)
-        rc = sl_err_set(err, SL_E_USAGE, "--k (of a group) or --s (of a value), not both");
+        rc =
+            sl_err_set(err, SL_E_USAGE, "--k (of a group) or --s (of a value), not both");
     if (rc == SL_OK && !floats &&
         (j->o->value[SL_OPT_BITS] != NULL || j->o->value[SL_OPT_SF] != NULL))
         rc = sl_err_set(err, SL_E_USAGE, "--bits and --sf are for floats, %s has %s",
@@ -243,7 +248,8 @@ static enum sl_code quantize_tr(struct job *j, struct sl_err *err)
     return rc == SL_OK ? add_digits(j, &t, q, err) : rc;
 }
 
-/* --- RTN ----------------------------------------------------------------------------- */
+/* --- RTN -----------------------------------------------------------------------------
+ */
 
 static enum sl_code rtn_activation(struct job *j, struct sl_err *err)
 {
@@ -342,9 +348,9 @@ static enum sl_code rtn_planes(struct job *j, struct sl_err *err)
 
 static enum sl_code quantize_rtn(struct job *j, struct sl_err *err)
 {
-    static const enum sl_tool_option allowed[] = {
-        SL_OPT_UNIT,  SL_OPT_OUT,   SL_OPT_COST,  SL_OPT_AXIS,
-        SL_OPT_ROLE,  SL_OPT_SCOPE, SL_OPT_GAMMA, SL_OPT_BETA};
+    static const enum sl_tool_option allowed[] = {SL_OPT_UNIT,  SL_OPT_OUT,  SL_OPT_COST,
+                                                  SL_OPT_AXIS,  SL_OPT_ROLE, SL_OPT_SCOPE,
+                                                  SL_OPT_GAMMA, SL_OPT_BETA};
     static const char *const roles[] = {"activation", "weight"};
     static const char *const scopes[] = {"layer", "channel"};
     size_t role = 0, scope = 0;
@@ -366,7 +372,8 @@ static enum sl_code quantize_rtn(struct job *j, struct sl_err *err)
     return rc;
 }
 
-/* --- command ------------------------------------------------------------------------- */
+/* --- command -------------------------------------------------------------------------
+ */
 
 static enum sl_code run(struct job *j, enum sl_tool_unit unit, struct sl_err *err)
 {
@@ -380,8 +387,9 @@ static enum sl_code run(struct job *j, enum sl_tool_unit unit, struct sl_err *er
     case SL_TOOL_FP32:
         break;
     }
-    return sl_err_set(err, SL_E_USAGE, "quantize: --unit fp32 changes nothing (fast, tr "
-                                       "or rtn)");
+    return sl_err_set(err, SL_E_USAGE,
+                      "quantize: --unit fp32 changes nothing (fast, tr "
+                      "or rtn)");
 }
 
 enum sl_code sl_tool_quantize(const struct sl_tool_options *o, uint32_t cpu,

@@ -62,7 +62,8 @@ static enum sl_code parse_option(struct sl_tool_options *o, int argc, char **arg
     size_t n = strncmp(argv[*at], "--", 2) == 0 ? strcspn(word, "=") : 0;
     enum sl_tool_option which = n == 0 ? SL_OPT_COUNT : option_of(word, n);
     if (which == SL_OPT_COUNT)
-        return sl_err_set(err, SL_E_USAGE, "unknown option %.60s (see --help)", argv[*at]);
+        return sl_err_set(err, SL_E_USAGE, "unknown option %.60s (see --help)",
+                          argv[*at]);
     const char *value = word[n] == '=' ? word + n + 1 : NULL;
     if (is_flag(which)) {
         if (value != NULL)

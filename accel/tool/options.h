@@ -64,7 +64,7 @@ enum sl_tool_option {
 #define SL_TOOL_ENUM(id, name) id,
     SL_TOOL_OPTIONS(SL_TOOL_ENUM)
 #undef SL_TOOL_ENUM
-    SL_OPT_COUNT
+        SL_OPT_COUNT
 };
 
 struct sl_tool_options {

@@ -64,7 +64,8 @@ enum sl_code sl_tool_bfp_options(const struct sl_tool_options *o, enum sl_tool_o
                                  enum sl_tool_option round, enum sl_tool_option key,
                                  struct sl_bfp_options *ret, struct sl_err *err)
 {
-    static const char *const roundings[] = {"truncate", "nearest", "ctr", "lfsr", "given"};
+    static const char *const roundings[] = {"truncate", "nearest", "ctr", "lfsr",
+                                            "given"};
     struct sl_bfp_options b = {.g = 16, .e = 4, .m = 4};
     size_t mode = SL_BFP_TRUNCATE;
     enum sl_code rc = small_int(o, SL_OPT_G, 1, INT32_MAX, &b.g, err);

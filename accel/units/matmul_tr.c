@@ -47,8 +47,7 @@ static bool same_options(const struct sl_tr_options *a, const struct sl_tr_optio
 static bool holds(const struct kept *k, const struct sl_unit_ctx *ctx, const float *data,
                   const struct sl_tr_options *o)
 {
-    return k->data == data && k->version == ctx->version &&
-           same_options(&k->options, o);
+    return k->data == data && k->version == ctx->version && same_options(&k->options, o);
 }
 
 static void *carve(uint8_t **at, size_t bytes)
@@ -73,7 +72,8 @@ static void count(struct sl_unit_ctx *ctx, const struct sl_tr_options *o, size_t
     l->conversions[SL_PASS_FORWARD] += converted;
 }
 
-/* --- operands ------------------------------------------------------------------------ */
+/* --- operands ------------------------------------------------------------------------
+ */
 
 /* A matrix as it lies in memory. */
 struct block {
@@ -163,7 +163,8 @@ static void code_right(const struct sl_unit_ctx *ctx, const struct sl_tr_options
     sl_tr_pack(q, all.cols, b->transposed, k, n, codes_of(to));
 }
 
-/* --- matrices ------------------------------------------------------------------------ */
+/* --- matrices ------------------------------------------------------------------------
+ */
 
 static size_t packed_bytes(size_t k, size_t n)
 {
@@ -235,7 +236,8 @@ static void matmul(struct sl_unit_ctx *ctx, const struct sl_matmul *op)
     count(ctx, &o, op->m, op->n, op->k, 1, converted, b);
 }
 
-/* --- convolution --------------------------------------------------------------------- */
+/* --- convolution ---------------------------------------------------------------------
+ */
 
 struct conv_size {
     size_t in, out, places, taps, weights;
@@ -370,18 +372,16 @@ static void conv_forward(struct sl_unit_ctx *ctx, const struct sl_conv_geometry 
     for (size_t i = 0; i < n * s.out && !finite; i++)
         y[i] = NAN;
     for (size_t i = 0; i < n && finite; i++, x += s.in, y += s.out) {
-        struct sl_tr_finish f = {.scale = stored(k->sf) * stored(sf),
-                                 .alpha = 1.0f,
-                                 .c = y,
-                                 .ldc = s.places};
+        struct sl_tr_finish f = {
+            .scale = stored(k->sf) * stored(sf), .alpha = 1.0f, .c = y, .ldc = s.places};
         quantise(ops, x, s.in, sf, o.bits_x, codes);
         ops->cap(o.enc, o.bits_x, codes, s.in, o.s, codes);
         pack_image(g, &s, codes, lines, packed);
         sl_tr_product(ops, sl_tr_is_wide(&o, s.taps), g->out_c, s.places, s.taps,
                       codes_of(k), s.lda, packed, &f);
     }
-    count(ctx, &o, n * s.places, g->out_c, s.taps, (size_t)g->kernel * g->kernel, converted,
-          k);
+    count(ctx, &o, n * s.places, g->out_c, s.taps, (size_t)g->kernel * g->kernel,
+          converted, k);
 }
 
 static void conv_backward_data(struct sl_unit_ctx *ctx, const struct sl_conv_geometry *g,

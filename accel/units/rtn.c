@@ -9,7 +9,8 @@ static enum sl_code refuse_nan(struct sl_err *err)
     return sl_err_set(err, SL_E_INPUT, "ternary: NaN in the tensor");
 }
 
-/* --- ternary values ------------------------------------------------------------------ */
+/* --- ternary values ------------------------------------------------------------------
+ */
 
 static int8_t ternary(float x, float d)
 {
@@ -73,7 +74,8 @@ enum sl_code sl_rtn_threshold(const struct sl_rtn_weights *w, float *ret_d,
     return SL_OK;
 }
 
-/* --- products ------------------------------------------------------------------------ */
+/* --- products ------------------------------------------------------------------------
+ */
 
 size_t sl_rtn_packed_words(size_t words, size_t n)
 {
@@ -102,7 +104,8 @@ void sl_rtn_affine(float ga, float ba, const float *gw, const float *bw, size_t 
     }
 }
 
-/* --- convolution --------------------------------------------------------------------- */
+/* --- convolution ---------------------------------------------------------------------
+ */
 
 size_t sl_rtn_conv_words(const struct sl_conv_geometry *g)
 {
@@ -215,7 +218,8 @@ void sl_rtn_conv_image(const struct sl_rtn_ops *ops, const struct sl_conv_geomet
                             bias == NULL ? NULL : bias + o, r + o * places);
 }
 
-/* --- gradients ----------------------------------------------------------------------- */
+/* --- gradients -----------------------------------------------------------------------
+ */
 
 void sl_rtn_sums_add(struct sl_rtn_sums *s, const float *g, const uint64_t *flag,
                      const uint64_t *sign, size_t n)
@@ -230,7 +234,8 @@ void sl_rtn_sums_add(struct sl_rtn_sums *s, const float *g, const uint64_t *flag
     *s = (struct sl_rtn_sums){gamma, beta};
 }
 
-/* --- cost ---------------------------------------------------------------------------- */
+/* --- cost ----------------------------------------------------------------------------
+ */
 
 struct sl_rtn_options sl_rtn_defaults(void)
 {
@@ -248,9 +253,10 @@ enum sl_code sl_rtn_check(const struct sl_rtn_options *o, struct sl_err *err)
                           "ternary: word_bits %u, lanes %u (1 to 4096, 1 to 65536)",
                           o->word_bits, o->lanes);
     if (!(o->hz > 0.0 && o->e_ternary >= 0.0 && o->e_fp32 >= 0.0))
-        return sl_err_set(err, SL_E_RANGE,
-                          "ternary: hz %g, e_ternary %g, e_fp32 %g (above 0; not below 0)",
-                          o->hz, o->e_ternary, o->e_fp32);
+        return sl_err_set(
+            err, SL_E_RANGE,
+            "ternary: hz %g, e_ternary %g, e_fp32 %g (above 0; not below 0)", o->hz,
+            o->e_ternary, o->e_fp32);
     return SL_OK;
 }
 

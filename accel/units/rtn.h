@@ -19,7 +19,8 @@
 #define SL_RTN_WEIGHT_D 0.7f     /* threshold of weights over their mean magnitude */
 #define SL_RTN_KERNEL_MAX 31     /* of a convolution */
 
-/* --- ternary values ------------------------------------------------------------------ */
+/* --- ternary values ------------------------------------------------------------------
+ */
 
 /* T((x - beta) / gamma): the reading in which thresholds move with scale and offset.
  * SL_E_INPUT for a NaN, SL_E_RANGE for gamma 0; nothing written then. */
@@ -44,7 +45,8 @@ struct sl_rtn_weights {
 enum sl_code sl_rtn_threshold(const struct sl_rtn_weights *w, float *ret_d,
                               float *ret_gamma, struct sl_err *err);
 
-/* --- products ------------------------------------------------------------------------ */
+/* --- products ------------------------------------------------------------------------
+ */
 
 size_t sl_rtn_packed_words(size_t words, size_t n); /* uint64 of n packed lines */
 /* Lines [n, words] to blocks (kernels/rtn_ops.h). */
@@ -54,10 +56,10 @@ void sl_rtn_pack_lines(const uint64_t *flag, const uint64_t *sign, size_t n, siz
 void sl_rtn_affine(float ga, float ba, const float *gw, const float *bw, size_t n_scales,
                    size_t n, struct sl_rtn_affine *ret);
 
-/* A convolution's filters (kernel <= SL_RTN_KERNEL_MAX) ready for images. Arrays are the caller's:
- * words = SL_RTN_WORDS(in_c kernel^2), places = out_h out_w. Lanes of a line are ordered
- * (ky, kx, channel). Padding counts for nothing: count and sum_w have, for each place,
- * the positions inside the image and the sum of the weights there. */
+/* A convolution's filters (kernel <= SL_RTN_KERNEL_MAX) ready for images. Arrays are the
+ * caller's: words = SL_RTN_WORDS(in_c kernel^2), places = out_h out_w. Lanes of a line
+ * are ordered (ky, kx, channel). Padding counts for nothing: count and sum_w have, for
+ * each place, the positions inside the image and the sum of the weights there. */
 struct sl_rtn_filters {
     uint64_t *flag, *sign; /* [out_c, words] */
     int32_t *sum_w;        /* [out_c, places] */
@@ -83,7 +85,8 @@ void sl_rtn_conv_image(const struct sl_rtn_ops *ops, const struct sl_conv_geomet
                        const struct sl_rtn_affine *affine, const float *bias,
                        struct sl_rtn_image *image, float *r);
 
-/* --- gradients ----------------------------------------------------------------------- */
+/* --- gradients -----------------------------------------------------------------------
+ */
 
 /* Sums of g t and of g, in double and in index order; start from {0}. */
 struct sl_rtn_sums {
@@ -92,7 +95,8 @@ struct sl_rtn_sums {
 void sl_rtn_sums_add(struct sl_rtn_sums *s, const float *g, const uint64_t *flag,
                      const uint64_t *sign, size_t n);
 
-/* --- cost ---------------------------------------------------------------------------- */
+/* --- cost ----------------------------------------------------------------------------
+ */
 
 /* Cost model: lanes that take a word of word_bits multiply-adds a cycle each, clock,
  * energy of a ternary multiply-add and of one in single precision. */

@@ -55,15 +55,17 @@ enum sl_code sl_tr_check(const struct sl_tr_options *o, struct sl_err *err)
     return rc;
 }
 
-/* --- codes --------------------------------------------------------------------------- */
+/* --- codes ---------------------------------------------------------------------------
+ */
 
 static enum sl_code largest(const struct sl_tr_ops *ops, const float *x, size_t n,
                             float *ret, struct sl_err *err)
 {
     uint32_t bits = ops->max_bits(x, n);
     if (bits >= 0x7f800000u)
-        return sl_err_set(err, SL_E_INPUT,
-                          "term revealing: Inf or NaN in the tensor (finite values only)");
+        return sl_err_set(
+            err, SL_E_INPUT,
+            "term revealing: Inf or NaN in the tensor (finite values only)");
     memcpy(ret, &bits, sizeof(*ret));
     return SL_OK;
 }
@@ -115,7 +117,8 @@ enum sl_code sl_tr_quantise(const struct sl_tr_ops *ops, const float *x, size_t 
     return SL_OK;
 }
 
-/* --- digits -------------------------------------------------------------------------- */
+/* --- digits --------------------------------------------------------------------------
+ */
 
 struct sl_tr_lines sl_tr_lines_axis(const size_t *dim, unsigned n_dims, unsigned axis)
 {
@@ -197,7 +200,8 @@ uint64_t sl_tr_count(const uint16_t *plus, const uint16_t *minus, size_t n)
     return terms;
 }
 
-/* --- cost ---------------------------------------------------------------------------- */
+/* --- cost ----------------------------------------------------------------------------
+ */
 
 uint64_t sl_tr_pairs(size_t m, size_t k, size_t n, const uint16_t *x_plus,
                      const uint16_t *x_minus, const uint16_t *w_plus,
@@ -274,7 +278,8 @@ int64_t sl_tr_cell(size_t n, const uint16_t *x_plus, const uint16_t *x_minus,
     return sum;
 }
 
-/* --- products ------------------------------------------------------------------------ */
+/* --- products ------------------------------------------------------------------------
+ */
 
 bool sl_tr_is_wide(const struct sl_tr_options *o, size_t len)
 {
@@ -324,8 +329,8 @@ static void product_wide(size_t m, size_t n, size_t k, const int16_t *a, size_t 
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < n; j++) {
             float *c = f->c + i * f->ldc + j;
-            float v = (float)wide_dot(k, a + i * lda, packed_column(packed, k, j)) *
-                      f->scale;
+            float v =
+                (float)wide_dot(k, a + i * lda, packed_column(packed, k, j)) * f->scale;
             if (f->bias != NULL)
                 v += f->bias[j];
             if (f->alpha != 1.0f)

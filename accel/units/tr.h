@@ -15,9 +15,9 @@
 #include "accel/units/matmul.h"
 #include "common/error.h"
 
-#define SL_TR_BUDGET_MAX 4096 /* every digit of the largest group */
+#define SL_TR_BUDGET_MAX 4096  /* every digit of the largest group */
 #define SL_TR_ARRAY_MAX 65536u /* rows or columns of cells */
-#define SL_TR_COEFFICIENTS 32 /* of a cell: exponents 0 to 2 * 15 */
+#define SL_TR_COEFFICIENTS 32  /* of a cell: exponents 0 to 2 * 15 */
 
 struct sl_tr_options {
     unsigned bits_w, bits_x; /* of codes, the sign counted: SL_TR_BITS_MIN..MAX */
@@ -35,7 +35,8 @@ struct sl_tr_options sl_tr_defaults(void);
 /* SL_E_RANGE with option, value and range. */
 enum sl_code sl_tr_check(const struct sl_tr_options *o, struct sl_err *err);
 
-/* --- codes --------------------------------------------------------------------------- */
+/* --- codes ---------------------------------------------------------------------------
+ */
 
 /* The scale of a tensor: max |x| / 2^(bits - 1); 1 when that is below 2^-126, where all
  * codes are to be 0: *ret_zero. SL_E_INPUT for Inf or NaN. */
@@ -48,10 +49,11 @@ enum sl_code sl_tr_check_scale(float sf, struct sl_err *err);
 /* Codes of a tensor. sf NULL: the tensor's own scale, else a given one. *ret_sf is the
  * scale used. SL_E_INPUT for Inf or NaN, SL_E_RANGE for a bad scale, nothing written. */
 enum sl_code sl_tr_quantise(const struct sl_tr_ops *ops, const float *x, size_t n,
-                            unsigned bits, const float *sf, int16_t *ret_q,
-                            float *ret_sf, struct sl_err *err);
+                            unsigned bits, const float *sf, int16_t *ret_q, float *ret_sf,
+                            struct sl_err *err);
 
-/* --- digits -------------------------------------------------------------------------- */
+/* --- digits --------------------------------------------------------------------------
+ */
 
 /* Lines of a row-major tensor: element k of line (i0, i1) stands at (i0 * len + k) * n1 +
  * i1. */
@@ -76,7 +78,8 @@ void sl_tr_reveal(const struct sl_tr_ops *ops, enum sl_tr_encoder enc, size_t g,
 /* Digits of planes [n]. */
 uint64_t sl_tr_count(const uint16_t *plus, const uint16_t *minus, size_t n);
 
-/* --- cost ---------------------------------------------------------------------------- */
+/* --- cost ----------------------------------------------------------------------------
+ */
 
 /* Term pairs of a product: for each place along the reduction, digits in all of x there
  * times digits in all of w there. x planes [m, k], w planes [k, n]. */
@@ -101,7 +104,8 @@ int64_t sl_tr_cell(size_t n, const uint16_t *x_plus, const uint16_t *x_minus,
                    const uint16_t *w_plus, const uint16_t *w_minus,
                    int32_t ret[SL_TR_COEFFICIENTS], uint64_t *ret_pairs);
 
-/* --- products ------------------------------------------------------------------------ */
+/* --- products ------------------------------------------------------------------------
+ */
 
 /* Sums of len products may leave 32 bits: len 2^(bits_w + bits_x) >= 2^31. */
 bool sl_tr_is_wide(const struct sl_tr_options *o, size_t len);

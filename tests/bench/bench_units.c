@@ -80,7 +80,8 @@ static float *random_floats(size_t n, uint64_t seed)
     return v;
 }
 
-/* --- RTN ----------------------------------------------------------------------------- */
+/* --- RTN -----------------------------------------------------------------------------
+ */
 
 struct ternary {
     struct sl_rtn_ops ops;
@@ -147,7 +148,8 @@ static void bench_rtn(size_t m, size_t n, size_t k, uint32_t cpu, int rounds)
         free(all_rooms[i]);
 }
 
-/* --- Term Revealing ------------------------------------------------------------------ */
+/* --- Term Revealing ------------------------------------------------------------------
+ */
 
 #define LAYERS 3
 static const size_t widths[LAYERS + 1] = {784, 200, 200, 10}; /* of mlp */
@@ -168,16 +170,16 @@ static void mlp_unit(void *ctx)
     for (size_t i = 0; i < LAYERS; i++) {
         size_t k = widths[i], n = widths[i + 1];
         p->unit.keep = p->keep[i];
-        sl_matmul(&p->unit, &(struct sl_matmul){.pass = SL_PASS_FORWARD,
-                                                .m = p->batch,
-                                                .n = n,
-                                                .k = k,
-                                                .a = {p->x[i], k, false,
-                                                      SL_ROLE_ACTIVATION},
-                                                .b = {p->w[i], k, true, SL_ROLE_WEIGHT},
-                                                .alpha = 1.0f,
-                                                .c = p->x[i + 1],
-                                                .ldc = n});
+        sl_matmul(&p->unit,
+                  &(struct sl_matmul){.pass = SL_PASS_FORWARD,
+                                      .m = p->batch,
+                                      .n = n,
+                                      .k = k,
+                                      .a = {p->x[i], k, false, SL_ROLE_ACTIVATION},
+                                      .b = {p->w[i], k, true, SL_ROLE_WEIGHT},
+                                      .alpha = 1.0f,
+                                      .c = p->x[i + 1],
+                                      .ldc = n});
     }
 }
 

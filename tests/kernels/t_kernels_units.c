@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Every entry of the tables of Term Revealing and ternary kernels against the plain C one:
- * lengths 0 to 257, odd offsets, numbers of all kinds, guard bytes around each output.
- * Usage: t_kernels_units LEVEL; exit 77 where the CPU has not got it; without a level, C
- * against itself, and a table with an entry damaged must be caught. */
+/* Every entry of the tables of Term Revealing and ternary kernels against the plain C
+ * one: lengths 0 to 257, odd offsets, numbers of all kinds, guard bytes around each
+ * output. Usage: t_kernels_units LEVEL; exit 77 where the CPU has not got it; without a
+ * level, C against itself, and a table with an entry damaged must be caught. */
 #include <float.h>
 #include <math.h>
 #include <setjmp.h>
@@ -30,11 +30,13 @@ static struct sl_tr_ops tr[2]; /* C, and the variant */
 static struct sl_rtn_ops rtn[2];
 static struct sl_rng rng;
 
-/* --- buffers ------------------------------------------------------------------------- */
+/* --- buffers -------------------------------------------------------------------------
+ */
 
 static uint8_t space[4][2][GUARD + ROOM + GUARD];
 
-/* Output `which` of side 0 (C) or 1, `offset` bytes off the alignment; guards all over. */
+/* Output `which` of side 0 (C) or 1, `offset` bytes off the alignment; guards all over.
+ */
 static void *output(int which, int side, size_t offset)
 {
     memset(space[which][side], GUARD_BYTE, sizeof(space[which][side]));
@@ -66,8 +68,9 @@ static void compare(const char *entry, int which, size_t n, size_t offset, size_
 
 static float number(bool finite)
 {
-    static const float special[] = {0.0f,  -0.0f, 1e-41f, -1e-41f, 0.5f,    -0.5f,    1.0f,
-                                    -1.0f, 3e38f, -3e38f, FLT_MIN, INFINITY, -INFINITY};
+    static const float special[] = {0.0f,    -0.0f,    1e-41f,   -1e-41f, 0.5f,
+                                    -0.5f,   1.0f,     -1.0f,    3e38f,   -3e38f,
+                                    FLT_MIN, INFINITY, -INFINITY};
     uint32_t dice = sl_rng_u32(&rng) % 64;
     if (dice < (finite ? 11u : 13u))
         return special[dice];
@@ -106,7 +109,8 @@ static const uint64_t *random_words(int which, size_t n)
     for (size_t n = 0; n < LENGTHS; n++)                                                 \
         for (size_t at = 0; at < OFFSETS; at++)
 
-/* --- Term Revealing ------------------------------------------------------------------ */
+/* --- Term Revealing ------------------------------------------------------------------
+ */
 
 static void the_largest_magnitude_is_found(void **state)
 {
@@ -228,7 +232,8 @@ static void codes_multiply(void **state)
         one_product(m, 70, 9, m % OFFSETS);
 }
 
-/* --- ternary ------------------------------------------------------------------------- */
+/* --- ternary -------------------------------------------------------------------------
+ */
 
 static void floats_become_planes(void **state)
 {
@@ -250,7 +255,8 @@ static void floats_become_planes(void **state)
         compare("ternarise flag", 0, n, 8 * at, bytes);
         if (n > 0) {
             ((float *)x)[sl_rng_u32(&rng) % n] = NAN;
-            assert_false(rtn[1].ternarise(x, n, d, output(0, 1, 0), output(1, 1, 0), NULL));
+            assert_false(
+                rtn[1].ternarise(x, n, d, output(0, 1, 0), output(1, 1, 0), NULL));
         }
     }
 }
@@ -323,8 +329,8 @@ static void dots_are_combined(void **state)
     {
         const float *bias = numbers(n + 1, at, true);
         for (size_t i = 0; i < n; i++) {
-            affine[i] = (struct sl_rtn_affine){
-                sl_rng_f32(&rng) - 0.5f, sl_rng_f32(&rng), -sl_rng_f32(&rng), 0.1f};
+            affine[i] = (struct sl_rtn_affine){sl_rng_f32(&rng) - 0.5f, sl_rng_f32(&rng),
+                                               -sl_rng_f32(&rng), 0.1f};
             d[i] = (int32_t)sl_rng_u32(&rng) >> 4;
             sum_a[i] = (int32_t)sl_rng_u32(&rng) >> 9;
             sum_w[i] = (int32_t)sl_rng_u32(&rng) >> 9;
@@ -333,8 +339,8 @@ static void dots_are_combined(void **state)
         affine[0].dot = 0.77f;
         for (int with = 0; with < 2; with++) {
             for (int side = 0; side < 2; side++)
-                rtn[side].combine_line(n, d, -77, sum_w, 1031, affine,
-                                       with ? bias : NULL, output(0, side, 4 * at));
+                rtn[side].combine_line(n, d, -77, sum_w, 1031, affine, with ? bias : NULL,
+                                       output(0, side, 4 * at));
             compare("combine_line", 0, n, 4 * at, n * sizeof(float));
             for (int side = 0; side < 2; side++)
                 rtn[side].combine_places(n, d, sum_a, sum_w, count, affine,
@@ -344,7 +350,8 @@ static void dots_are_combined(void **state)
     }
 }
 
-/* --- the harness itself -------------------------------------------------------------- */
+/* --- the harness itself --------------------------------------------------------------
+ */
 
 static void damaged_cap(enum sl_tr_encoder enc, unsigned bits, const int16_t *q, size_t n,
                         unsigned s, int16_t *v)

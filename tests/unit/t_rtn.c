@@ -331,8 +331,8 @@ struct bed {
     size_t in, out;
 };
 
-static void bed_open(struct bed *b, const struct sl_layer_spec *layer,
-                     struct sl_shape in, const struct sl_matmul_unit *unit, uint32_t cpu)
+static void bed_open(struct bed *b, const struct sl_layer_spec *layer, struct sl_shape in,
+                     const struct sl_matmul_unit *unit, uint32_t cpu)
 {
     struct sl_model_spec spec = {(struct sl_layer_spec *)layer, 1};
     struct sl_taker cost = {0};
@@ -428,9 +428,9 @@ static const struct {
     bool conv;
     uint32_t kernel, stride, pad;
 } beds[] = {
-    {{1, {70}}, false, 0, 0, 0},      {{2, {4, 33}}, false, 0, 0, 0},
-    {{3, {3, 7, 6}}, true, 3, 1, 1},  {{3, {3, 7, 6}}, true, 3, 2, 0},
-    {{3, {2, 9, 9}}, true, 5, 2, 2},  {{3, {70, 3, 4}}, true, 1, 1, 0},
+    {{1, {70}}, false, 0, 0, 0},     {{2, {4, 33}}, false, 0, 0, 0},
+    {{3, {3, 7, 6}}, true, 3, 1, 1}, {{3, {3, 7, 6}}, true, 3, 2, 0},
+    {{3, {2, 9, 9}}, true, 5, 2, 2}, {{3, {70, 3, 4}}, true, 1, 1, 0},
     {{3, {2, 2, 2}}, true, 3, 1, 2},
 };
 #define N_BEDS (sizeof(beds) / sizeof(beds[0]))
@@ -552,7 +552,8 @@ static void layers_and_their_gradients_are_as_defined(void **state)
         }
         close_to(gamma, (double)*value_of(&b, "gamma_a", true), 10.0 * fabs(gamma));
         close_to(beta, (double)*value_of(&b, "beta_a", true), 10.0 * fabs(beta));
-        const float *w = value_of(&b, "weight", false), *dw = value_of(&b, "weight", true);
+        const float *w = value_of(&b, "weight", false),
+                    *dw = value_of(&b, "weight", true);
         gamma = beta = 0.0;
         for (size_t j = 0; j < b.model->layout.tensors[0].size; j++) {
             close_to(r.dq[j], (double)dw[j], fabs(r.dq[j]));
@@ -580,7 +581,8 @@ static void scales_and_offsets_have_the_gradients_of_differences(void **state)
             *at = old - 0.125f;
             double low = loss_of(&b);
             *at = old;
-            double want = (high - low) / 0.25, got = (double)*value_of(&b, names[p], true);
+            double want = (high - low) / 0.25,
+                   got = (double)*value_of(&b, names[p], true);
             if (!(fabs(want - got) <= 1e-3 * (1.0 + fabs(want))))
                 fail_msg("bed %zu, %s: %g, differences say %g", i, names[p], got, want);
         }
@@ -733,9 +735,9 @@ static struct sl_model *train_ternary(const struct sl_matmul_unit *unit, double 
                                       struct sl_eval_result *ret)
 {
     struct sl_layer_spec l[7] = {
-        sl_layer_default(SL_LAYER_FLATTEN),       sl_layer_default(SL_LAYER_DENSE),
-        sl_layer_default(SL_LAYER_BATCHNORM),     sl_layer_default(SL_LAYER_TERNARY_DENSE),
-        sl_layer_default(SL_LAYER_BATCHNORM),     sl_layer_default(SL_LAYER_TERNARY_DENSE),
+        sl_layer_default(SL_LAYER_FLATTEN),   sl_layer_default(SL_LAYER_DENSE),
+        sl_layer_default(SL_LAYER_BATCHNORM), sl_layer_default(SL_LAYER_TERNARY_DENSE),
+        sl_layer_default(SL_LAYER_BATCHNORM), sl_layer_default(SL_LAYER_TERNARY_DENSE),
         sl_layer_default(SL_LAYER_DENSE)};
     l[1].out = 32;
     l[3].out = 32;
@@ -829,14 +831,14 @@ static void expect_kinds(const struct sl_model_spec *m, const enum sl_layer_kind
 
 static void inner_layers_of_a_model_become_ternary(void **state)
 {
-    static const enum sl_layer_kind mlp[] = {
-        SL_LAYER_FLATTEN,       SL_LAYER_DENSE, SL_LAYER_BATCHNORM,
-        SL_LAYER_TERNARY_DENSE, SL_LAYER_RELU,  SL_LAYER_DENSE};
+    static const enum sl_layer_kind mlp[] = {SL_LAYER_FLATTEN,   SL_LAYER_DENSE,
+                                             SL_LAYER_BATCHNORM, SL_LAYER_TERNARY_DENSE,
+                                             SL_LAYER_RELU,      SL_LAYER_DENSE};
     static const enum sl_layer_kind lenet[] = {
-        SL_LAYER_CONV2D,    SL_LAYER_MAXPOOL,        SL_LAYER_BATCHNORM,
-        SL_LAYER_TERNARY_CONV2D, SL_LAYER_MAXPOOL,   SL_LAYER_FLATTEN,
-        SL_LAYER_BATCHNORM, SL_LAYER_TERNARY_DENSE,  SL_LAYER_BATCHNORM,
-        SL_LAYER_TERNARY_DENSE, SL_LAYER_RELU,       SL_LAYER_DENSE};
+        SL_LAYER_CONV2D,         SL_LAYER_MAXPOOL,       SL_LAYER_BATCHNORM,
+        SL_LAYER_TERNARY_CONV2D, SL_LAYER_MAXPOOL,       SL_LAYER_FLATTEN,
+        SL_LAYER_BATCHNORM,      SL_LAYER_TERNARY_DENSE, SL_LAYER_BATCHNORM,
+        SL_LAYER_TERNARY_DENSE,  SL_LAYER_RELU,          SL_LAYER_DENSE};
     struct sl_model_spec from = {0}, to = {0};
     struct sl_model *m;
     struct sl_err err;

@@ -55,7 +55,8 @@ static void encode_all(uint32_t cpu)
     for (int i = 0; i <= 2 * CODE_MAX; i++)
         codes[i] = (int16_t)(i - CODE_MAX);
     for (int enc = SL_TR_NAF; enc <= SL_TR_BINARY; enc++)
-        ops.encode((enum sl_tr_encoder)enc, codes, 2 * CODE_MAX + 1, plus[enc], minus[enc]);
+        ops.encode((enum sl_tr_encoder)enc, codes, 2 * CODE_MAX + 1, plus[enc],
+                   minus[enc]);
 }
 
 static void digits_decode_to_their_code(void **state)
@@ -106,8 +107,8 @@ static void scan_window(unsigned n, unsigned *p, unsigned *m)
 {
     *p = *m = 0;
     for (int i = 15; i >= 0; i--) {
-        unsigned w = (n >> (i + 1) & 1) << 2 | (n >> i & 1) << 1 |
-                     (i > 0 ? n >> (i - 1) & 1 : 0);
+        unsigned w =
+            (n >> (i + 1) & 1) << 2 | (n >> i & 1) << 1 | (i > 0 ? n >> (i - 1) & 1 : 0);
         if (w == 2) {
             *p |= 1u << i;
             i--;
@@ -494,8 +495,9 @@ static void cycles_and_bits_follow_their_formulas(void **state)
 static void products_are_exact_for_every_shape(void **state)
 {
     static const size_t shapes[][3] = {/* m n k */
-                                       {1, 1, 1},   {6, 64, 2},   {7, 65, 3},  {5, 16, 33},
-                                       {13, 80, 7}, {6, 130, 64}, {12, 10, 31}};
+                                       {1, 1, 1},   {6, 64, 2},  {7, 65, 3},
+                                       {5, 16, 33}, {13, 80, 7}, {6, 130, 64},
+                                       {12, 10, 31}};
     struct sl_rng r = stream(9);
     uint32_t cpu;
     for (size_t level = 0; sl_cases_cpu(level, &cpu); level++) {
@@ -664,7 +666,8 @@ static void forward_products_are_as_defined(void **state)
             sl_matmul(&c, &op);
             assert_memory_equal(got, want, sizeof(want));
         }
-        uint64_t weights = keep ? RN * RK : 2 * RN * RK; /* converted once, or each time */
+        uint64_t weights =
+            keep ? RN * RK : 2 * RN * RK; /* converted once, or each time */
         assert_int_equal(c.ledger.conversions[0], 2 * RM * RK + weights);
         assert_int_equal(c.ledger.work[0], 2 * sl_tr_bound(&o, RM, RN, RK));
         o.k = 20; /* another budget is seen without another version */
@@ -727,7 +730,8 @@ static void convolutions_group_channels_at_one_kernel_position(void **state)
     for (size_t i = 0; i < sizeof(list) / sizeof(list[0]); i++) {
         const struct sl_conv_geometry *g = &list[i];
         size_t kk = g->kernel * g->kernel, taps = g->in_c * kk, n = 2;
-        size_t places = (size_t)g->out_h * g->out_w, in = (size_t)g->in_c * g->in_h * g->in_w;
+        size_t places = (size_t)g->out_h * g->out_w,
+               in = (size_t)g->in_c * g->in_h * g->in_w;
         struct sl_tr_options o = sl_tr_defaults();
         struct sl_unit_bytes b = {0};
         fill(x, n * in, 3, 1.0f);

@@ -209,7 +209,8 @@ static void a_cut_or_missing_file_fails_its_case(void **state)
         assert_int_equal(o.counts.failed, 1);
         assert_non_null(strstr(o.text, "not ok tr_tmac: file"));
     }
-    assert_int_equal(check_one("tr_tmac", entry_of("tr_tmac"), bytes, n).counts.passed, 1);
+    assert_int_equal(check_one("tr_tmac", entry_of("tr_tmac"), bytes, n).counts.passed,
+                     1);
     json_t *entry = entry_of("tr_tmac");
     json_object_set_new(entry, "file", json_string("elsewhere.npz"));
     assert_int_equal(check_one("tr_tmac", entry, bytes, n).counts.failed, 1);
@@ -260,9 +261,9 @@ static void an_output_that_no_run_computes_fails(void **state)
     item.name = "out_future";
     assert_int_equal(sl_npy_make(SL_NPY_I4, 1, &dim, &value, &item.array, &err), SL_OK);
     assert_int_equal(sl_npz_encode(&item, 1, &bytes, &n, &err), SL_OK);
-    json_t *e = json_pack("{s:s, s:s, s:{s:{s:s, s:[i]}}}", "file", "x.npz", "kind",
-                          "tr_encode", "fields", "out_future", "dtype", "int32", "shape",
-                          1);
+    json_t *e =
+        json_pack("{s:s, s:s, s:{s:{s:s, s:[i]}}}", "file", "x.npz", "kind", "tr_encode",
+                  "fields", "out_future", "dtype", "int32", "shape", 1);
     struct outcome o = check_one("x", e, bytes, n);
     assert_int_equal(o.counts.failed, 1);
     free(bytes);
