@@ -385,7 +385,7 @@ def an_altered_bit_fails_the_check():
             npz.save_npz(sh.path(case["file"]), arrays)
 
 
-def a_full_disk_is_an_error_without_half_a_file():
+def a_place_that_cannot_be_written_is_one_line():
     with Shell() as sh:
         p = subprocess.run([ACCEL, "quantize", "--unit", "fast", sh.put("in.npy", X), "--out", "/dev/full/o.npz"],
                            capture_output=True, text=True, env=environment())
@@ -419,5 +419,5 @@ main([golden_cases_give_the_same_bits_from_the_shell,
       a_cut_or_damaged_file_is_refused_at_every_length,
       a_result_replaces_the_old_one_as_a_whole,
       an_altered_bit_fails_the_check,
-      a_full_disk_is_an_error_without_half_a_file,
+      a_place_that_cannot_be_written_is_one_line,
       info_and_cost_say_what_runs])
