@@ -12,6 +12,7 @@
 
 #include "common/envelope.h"
 #include "common/plan.h"
+#include "common/text.h"
 #include "proto/starling.pb-c.h"
 
 #define POOL_BYTES ((size_t)16 << 10) /* what unpacking one header may allocate */
@@ -75,7 +76,7 @@ static enum sl_code get_text(char *out, size_t cap, const char *in, const char *
         if ((unsigned char)in[i] < 0x20 || in[i] == 0x7f)
             return sl_err_set(err, SL_E_PROTO, "%s: control character 0x%02x", field,
                               (unsigned char)in[i]);
-    memcpy(out, in, n + 1);
+    sl_text_copy(out, cap, in);
     return SL_OK;
 }
 

@@ -6,9 +6,9 @@
  *     | n LE | Message (proto) | attachment bytes ...  |
  *
  * The attachment is the data of a chunk, or the model that travels inside its task. Strings are
- * checked for length and printable UTF-8 and copied into the struct; the attachment is borrowed
- * from the buffer that was unpacked. unpack allocates only through a capped allocator and
- * leaves nothing behind. Thread: any. */
+ * checked for length and control characters and copied into the struct, with '?' for each byte
+ * that is no UTF-8; the attachment is borrowed from the buffer that was unpacked. unpack allocates
+ * only through a capped allocator and leaves nothing behind. Thread: any. */
 #ifndef SL_COMMON_WIRE_H
 #define SL_COMMON_WIRE_H
 

@@ -9,10 +9,10 @@
  * others  anything                          IGNORED */
 #include "server/round.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "common/mem.h"
+#include "common/text.h"
 
 void sl_round_deinit(struct sl_round *r)
 {
@@ -122,7 +122,7 @@ static enum sl_round_action on_failed(struct sl_round *r, struct sl_member *m, c
     if (m->state == SL_MEMBER_ACCEPTED || m->state == SL_MEMBER_FAILED)
         return SL_ROUND_IGNORED;
     m->state = SL_MEMBER_FAILED;
-    snprintf(m->reason, sizeof(m->reason), "%s", reason != NULL ? reason : "");
+    sl_text_copy(m->reason, sizeof(m->reason), reason != NULL ? reason : "");
     r->n_failed++;
     return judge(r, now_ms, false);
 }

@@ -7,6 +7,7 @@
 
 #include "common/hash.h"
 #include "common/mem.h"
+#include "common/text.h"
 #include "server/core.h"
 
 /* --- where it stands ----------------------------------------------------------------------------- */
@@ -47,7 +48,7 @@ bool run_set_state(struct run *r, enum sl_run_state state, const char *reason)
     }
     struct run_entry *e = run_entry_of(c, r->id);
     e->state = state;
-    snprintf(e->reason, sizeof(e->reason), "%s", reason);
+    sl_text_copy(e->reason, sizeof(e->reason), reason);
     return true;
 }
 
@@ -150,7 +151,7 @@ void run_end(struct run *r, bool failed, const char *reason)
     r->phase = RUN_OVER;
     r->failed = failed;
     if (reason != r->end_reason)
-        snprintf(r->end_reason, sizeof(r->end_reason), "%s", reason);
+        sl_text_copy(r->end_reason, sizeof(r->end_reason), reason);
     run_put_end(r);
     sl_log_write(r->c->env.log, failed ? SL_LOG_ERROR : SL_LOG_INFO, "run %" PRIu64 ": %s", r->id,
                  r->end_reason);
@@ -161,7 +162,7 @@ void run_end(struct run *r, bool failed, const char *reason)
 /* All rounds are done: the clients measure the final model, if the plan wants it. */
 static void finish(struct run *r, const char *reason)
 {
-    snprintf(r->end_reason, sizeof(r->end_reason), "%s", reason);
+    sl_text_copy(r->end_reason, sizeof(r->end_reason), reason);
     if (r->plan.evaluation.where == SL_EVAL_COORDINATOR || r->plan.evaluation.holdout <= 0) {
         run_end(r, false, reason);
         return;

@@ -7,6 +7,7 @@
 
 #include "common/hash.h"
 #include "common/mem.h"
+#include "common/text.h"
 #include "server/core.h"
 
 /* --- going on after a restart --------------------------------------------------------------------- */
@@ -28,7 +29,7 @@ static enum sl_code recall(void *ctx, const char *json)
         const char *reason = json_string_value(json_object_get(line, "reason"));
         h->r->end_reported = true;
         h->r->failed = json_is_true(json_object_get(line, "failed"));
-        snprintf(h->r->end_reason, sizeof(h->r->end_reason), "%s", reason != NULL ? reason : "");
+        sl_text_copy(h->r->end_reason, sizeof(h->r->end_reason), reason != NULL ? reason : "");
     }
     if (event != NULL && strcmp(event, "round") == 0) {
         h->r->bytes_up += (uint64_t)json_integer_value(json_object_get(line, "bytes_up"));
@@ -191,11 +192,13 @@ static enum sl_code drop_entry(struct sl_coordinator *c, struct run_entry *e,
 {
     sl_log_write(c->env.log, SL_LOG_ERROR, "run %" PRIu64 " can't be started: %s", e->id,
                  why->msg);
+    char reason[SL_WIRE_REASON];
+    sl_text_copy(reason, sizeof(reason), why->msg);
     enum sl_code rc =
-        c->env.store->ops->set_run_state(c->env.store, e->id, SL_RUN_FAILED, why->msg, err);
+        c->env.store->ops->set_run_state(c->env.store, e->id, SL_RUN_FAILED, reason, err);
     if (rc == SL_OK) {
         e->state = SL_RUN_FAILED;
-        snprintf(e->reason, sizeof(e->reason), "%.*s", (int)sizeof(e->reason) - 1, why->msg);
+        memcpy(e->reason, reason, sizeof(e->reason));
     }
     return rc;
 }

@@ -157,6 +157,20 @@ static void an_endless_reason_is_cut(void **state)
     sl_round_deinit(&r);
 }
 
+static void a_reason_is_cut_between_characters(void **state)
+{
+    struct sl_round r = open_five(0, 1, 0);
+    char text[81] = "";
+    for (int i = 0; i < 40; i++)
+        strcat(text, "\xc3\xa9");
+    sl_round_step(&r, &(struct sl_round_event){SL_ROUND_EV_FAILED, 200, 2, text});
+    sl_round_step(&r, &(struct sl_round_event){SL_ROUND_EV_FAILED, 200, 3, "\xe9t\xe9"});
+    assert_int_equal(strlen(sl_round_member(&r, 2)->reason), 62);
+    assert_memory_equal(sl_round_member(&r, 2)->reason, text, 62);
+    assert_string_equal(sl_round_member(&r, 3)->reason, "?t?");
+    sl_round_deinit(&r);
+}
+
 /* --- random events --------------------------------------------------------------------------- */
 
 static bool same(const struct sl_round *a, const struct sl_round *b)
@@ -258,6 +272,7 @@ int main(void)
         cmocka_unit_test(a_round_opens_again_with_its_own_configuration),
         cmocka_unit_test(failures_of_all_without_quorum_repeat_at_once),
         cmocka_unit_test(an_endless_reason_is_cut),
+        cmocka_unit_test(a_reason_is_cut_between_characters),
         cmocka_unit_test(a_storm_of_events_keeps_the_invariants),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -483,6 +483,18 @@ static void long_strings_are_refused(void **state)
     assert_string_equal(err.msg, "register: name: 64 bytes (at most 63 allowed)");
 }
 
+static void what_is_no_utf8_becomes_question_marks(void **state)
+{
+    struct fixture *f = *state;
+    struct sl_msg m = {.kind = SL_MSG_TASK_FAILED}, got;
+    struct sl_err err;
+    size_t n;
+    strcpy(m.task_failed.reason, "caf\xe9 \xe2\x82\xac \xe2\x82");
+    assert_int_equal(sl_wire_pack(&m, f->buf, SL_WIRE_PLAIN_MAX, &n, &err), SL_OK);
+    assert_int_equal(sl_wire_unpack(f->buf, n, SL_TO_COORDINATOR, &got, &err), SL_OK);
+    assert_string_equal(got.task_failed.reason, "caf? \xe2\x82\xac ??");
+}
+
 static void an_id_of_another_length_is_refused(void **state)
 {
     struct fixture *f = *state;
@@ -533,6 +545,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(sizes_beyond_the_table_are_refused_before_unpacking,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(long_strings_are_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_no_utf8_becomes_question_marks, setup, teardown),
         cmocka_unit_test_setup_teardown(an_id_of_another_length_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(a_header_that_asks_for_much_memory_is_refused, setup,
                                         teardown),
