@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/mem.h"
+#include "common/text.h"
 #include "server/core.h"
 
 /* --- answers ------------------------------------------------------------------------------------ */
@@ -21,7 +22,7 @@ void core_reply_put(struct sl_coordinator *c, sl_request_id id, enum sl_put_stat
     struct sl_msg m = {.kind = SL_MSG_PUT_REPLY};
     m.put_reply.status = status;
     m.put_reply.next_offset = next_offset;
-    snprintf(m.put_reply.reason, sizeof(m.put_reply.reason), "%s", reason);
+    sl_text_copy(m.put_reply.reason, sizeof(m.put_reply.reason), reason);
     reply(c, id, &m);
 }
 
@@ -29,14 +30,14 @@ static void reply_ack(struct sl_coordinator *c, sl_request_id id, bool ok, const
 {
     struct sl_msg m = {.kind = SL_MSG_ACK};
     m.ack.ok = ok;
-    snprintf(m.ack.reason, sizeof(m.ack.reason), "%s", reason);
+    sl_text_copy(m.ack.reason, sizeof(m.ack.reason), reason);
     reply(c, id, &m);
 }
 
 void core_fault(struct sl_coordinator *c, enum sl_code code, const struct sl_err *err)
 {
-    c->fault = *err;
     c->fault.code = code;
+    sl_text_copy(c->fault.msg, sizeof(c->fault.msg), err->msg);
     if (strcmp(c->said, err->msg) != 0)
         sl_log_write(c->env.log, SL_LOG_ERROR, "%s; trying again every second", err->msg);
     memcpy(c->said, err->msg, sizeof(c->said));
@@ -181,11 +182,16 @@ static void on_eval_report(struct sl_coordinator *c, struct sl_client_entry *e, 
         reply_ack(c, id, false, "no evaluation is asked for");
         return;
     }
-    if (!r->eval.there[client]) {
+    struct sl_err err = {0};
+    bool good = meta_check_eval(r, client, &m->eval_report.eval, &err) == SL_OK;
+    if (!good)
+        sl_log_write(c->env.log, SL_LOG_WARN, "client %" PRIu32 ": %s", client, err.msg);
+    if (!r->eval.there[client]) { /* a bad one is reported as missing: no samples */
         r->eval.there[client] = true;
-        r->eval.counts[client] = m->eval_report.eval;
+        if (good)
+            r->eval.counts[client] = m->eval_report.eval;
     }
-    reply_ack(c, id, true, "");
+    reply_ack(c, id, good, err.msg);
     run_proceed(r);
 }
 
@@ -315,7 +321,7 @@ enum sl_code sl_coordinator_enrol(struct sl_coordinator *c, uint64_t now_ms,
                           wanted_index, t.index);
     struct sl_client_row row = {.state = SL_CLIENT_ENROLLED};
     memcpy(row.key, key, SL_KEY_BYTES);
-    snprintf(row.name, sizeof(row.name), "%s", name);
+    sl_text_copy(row.name, sizeof(row.name), name);
     row.index = t.index >= 0         ? (uint32_t)t.index
                 : wanted_index >= 0  ? (uint32_t)wanted_index
                                      : sl_registry_lowest_free(&c->registry);
@@ -448,7 +454,7 @@ static enum sl_code load_run(void *ctx, const struct sl_run_row *row)
     c->runs = more;
     struct run_entry *e = &c->runs[c->n_runs++];
     *e = (struct run_entry){.id = row->id, .state = row->state};
-    snprintf(e->reason, sizeof(e->reason), "%s", row->reason);
+    sl_text_copy(e->reason, sizeof(e->reason), row->reason);
     struct sl_plan plan;
     struct sl_err err;
     if (sl_plan_parse(row->plan_text, row->plan_bytes, "stored plan", NULL, 0, &plan, &err) ==

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* core.h - what the files of the coordinator share: coordinator.c (events), poll.c (tasks),
  * run_build.c (a run from its plan), run_restore.c (taking it up), run.c (from round to round),
- * upload.c (transfers, checks, sum), commit.c (closing a round), status.c.
+ * upload.c (transfers, checks, sum), update_meta.c (what clients say of them), commit.c (closing a round), status.c.
  * Nobody else includes this. */
 #ifndef SL_SERVER_CORE_H
 #define SL_SERVER_CORE_H
@@ -84,6 +84,12 @@ struct client_eval { /* held-out shares, summed in client order at the end */
     uint32_t n;
 };
 
+/* A client's row of the plan's partition, and what its updates weigh. */
+struct share {
+    uint64_t train, held; /* samples */
+    uint64_t weight;
+};
+
 struct run {
     struct sl_coordinator *c;
     uint64_t id;
@@ -97,7 +103,7 @@ struct run {
     struct sl_codec codec; /* of updates */
     struct sl_dataset test;
     uint32_t n_clients;
-    uint64_t *weight; /* expected of each client; owned */
+    struct share *share; /* of each client; owned */
     float *values;
     uint8_t digest[SL_DIGEST_BYTES];
     struct sl_sum sum;
@@ -190,6 +196,13 @@ void upload_advance(struct run *r);
 /* An accepted update as journalled: verified against its id, then added. */
 enum sl_code upload_restore(struct run *r, uint32_t position, const struct sl_member_row *row,
                             struct sl_err *err);
+
+/* --- update_meta.c --- */
+/* What can be said of an update without its values. SL_E_REJECTED with the reason. */
+enum sl_code meta_check(const struct run *r, uint32_t client, const struct sl_update_meta *m,
+                        struct sl_err *err);
+enum sl_code meta_check_eval(const struct run *r, uint32_t client, const struct sl_eval_counts *e,
+                             struct sl_err *err);
 
 /* --- commit.c --- */
 void commit_start(struct run *r);

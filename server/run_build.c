@@ -21,8 +21,8 @@ static struct sl_dataset_source source(const struct run *r, enum sl_dataset_spli
     };
 }
 
-/* What each client's update should weigh: its training samples, or 1. */
-static enum sl_code expect_weights(struct run *r, const int32_t *labels, size_t n,
+/* Each client's samples, and what its update should weigh: its training samples, or 1. */
+static enum sl_code expect_shares(struct run *r, const int32_t *labels, size_t n,
                                    uint32_t n_classes, struct sl_err *err)
 {
     const struct sl_plan *p = &r->plan;
@@ -33,9 +33,9 @@ static enum sl_code expect_weights(struct run *r, const int32_t *labels, size_t 
     if (rc != SL_OK)
         return sl_err_wrap(err, rc, "partition");
     r->n_clients = part.clients;
-    r->weight = sl_calloc(part.clients, sizeof(*r->weight));
+    r->share = sl_calloc(part.clients, sizeof(*r->share));
     uint32_t *scratch = sl_calloc(n, sizeof(*scratch));
-    if (r->weight == NULL || scratch == NULL)
+    if (r->share == NULL || scratch == NULL)
         rc = sl_err_set(err, SL_E_NOMEM, "partition of %" PRIu32 " clients", part.clients);
     for (uint32_t k = 0; rc == SL_OK && k < part.clients; k++) {
         size_t m, train;
@@ -43,7 +43,11 @@ static enum sl_code expect_weights(struct run *r, const int32_t *labels, size_t 
         train = m;
         if (p->evaluation.holdout > 0)
             sl_holdout_split(index, m, p->evaluation.holdout, p->run.seed, k, scratch, &train);
-        r->weight[k] = p->aggregation.weighting == SL_WEIGHT_UNIFORM ? 1 : train;
+        r->share[k] = (struct share){
+            .train = train,
+            .held = m - train,
+            .weight = p->aggregation.weighting == SL_WEIGHT_UNIFORM ? 1 : train,
+        };
     }
     free(scratch);
     sl_partition_deinit(&part);
@@ -58,7 +62,7 @@ static enum sl_code build_data(struct run *r, uint32_t *ret_classes, struct sl_e
     enum sl_code rc = sl_dataset_labels(&train, &labels, &n, ret_classes, err);
     if (rc != SL_OK)
         return rc;
-    rc = expect_weights(r, labels, n, *ret_classes, err);
+    rc = expect_shares(r, labels, n, *ret_classes, err);
     free(labels);
     test.n_classes = *ret_classes;
     return rc == SL_OK ? sl_dataset_load(&test, &r->test, err) : rc;
@@ -87,7 +91,7 @@ static enum sl_code build_sum(struct run *r, struct sl_err *err)
     const struct sl_plan *p = &r->plan;
     uint64_t heaviest = 0;
     for (uint32_t k = 0; k < r->n_clients; k++)
-        heaviest = r->weight[k] > heaviest ? r->weight[k] : heaviest;
+        heaviest = r->share[k].weight > heaviest ? r->share[k].weight : heaviest;
     if (heaviest > p->aggregation.max_weight)
         return sl_err_set(err, SL_E_RANGE,
                           "a client has %" PRIu64 " samples, aggregation.max_weight is %" PRIu64,
@@ -96,7 +100,7 @@ static enum sl_code build_sum(struct run *r, struct sl_err *err)
                               .max_weight = p->aggregation.max_weight,
                               .fraction_bits = p->aggregation.fraction_bits};
     for (uint32_t k = 0; k < r->n_clients; k++)
-        b.sum_weight += r->weight[k];
+        b.sum_weight += r->share[k].weight;
     enum sl_code rc = sl_sum_bounds_fit(&b, err);
     if (rc != SL_OK)
         return rc;
@@ -222,7 +226,7 @@ void run_free(struct run *r)
     free(r->values);
     sl_codec_deinit(&r->codec);
     free(r->state);
-    free(r->weight);
+    free(r->share);
     free(r->plan_text);
     sl_round_deinit(&r->round);
     sl_sum_deinit(&r->sum);

@@ -44,29 +44,6 @@ static uint64_t next_missing(const struct upload *u)
 
 /* --- checks --------------------------------------------------------------------------------------- */
 
-/* What can be said without the values. */
-static enum sl_code check_meta(const struct run *r, uint32_t client,
-                               const struct sl_update_meta *m, struct sl_err *err)
-{
-    const struct sl_client_entry *e = sl_registry_at(&r->c->registry, client);
-    uint64_t max = r->plan.aggregation.max_weight;
-    if (m->encoding != (uint32_t)r->plan.uplink.encoding)
-        return sl_err_set(err, SL_E_REJECTED, "encoding %" PRIu32 " (%d expected)", m->encoding,
-                          (int)r->plan.uplink.encoding);
-    if (m->weight == 0 || m->weight > max)
-        return sl_err_set(err, SL_E_REJECTED, "weight %" PRIu64 " (1 to %" PRIu64 " allowed)",
-                          m->weight, max);
-    bool own = e != NULL && e->own_samples > 0 &&
-               r->plan.aggregation.weighting == SL_WEIGHT_SAMPLES;
-    uint64_t want = own ? e->own_samples : r->weight[client];
-    if (own ? m->weight > want : m->weight != want)
-        return sl_err_set(err, SL_E_REJECTED, "weight %" PRIu64 " (%" PRIu64 " %s)", m->weight, want,
-                          own ? "samples registered" : "expected");
-    if (m->loss_sum < 0 || m->first_loss < 0)
-        return sl_err_set(err, SL_E_REJECTED, "negative loss");
-    return SL_OK;
-}
-
 static enum sl_code check_values(const struct run *r, const struct sl_update_meta *m,
                                  const float *x, size_t offset, size_t n, struct sl_err *err)
 {
@@ -373,7 +350,7 @@ static void complete(struct run *r, struct upload *u, sl_request_id id, const st
     u->asks = true;
     u->request = id;
     u->meta = m->put_chunk.meta;
-    enum sl_code rc = check_meta(r, client, &u->meta, &err);
+    enum sl_code rc = meta_check(r, client, &u->meta, &err);
     if (rc != SL_OK) {
         reject(r, client, u, err.msg);
         return;

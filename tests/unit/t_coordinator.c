@@ -138,6 +138,38 @@ static void a_run_without_quorum_and_retries_fails_and_the_queue_goes_on(void **
     assert_int_equal(end, SL_RUN_DONE);
 }
 
+static void a_long_reason_in_any_script_is_in_the_report(void **state)
+{
+    struct rig *r = *state;
+    uint64_t run = rig_start(r, &(struct rig_plan){.rounds = 1, .quorum = 0.5});
+    struct sl_msg failed = {.kind = SL_MSG_TASK_FAILED};
+    failed.task_failed.run_id = run;
+    for (int i = 0; i < 40; i++)
+        strcat(failed.task_failed.reason, "\xc3\xa9");
+    rig_send(r, 1, &failed);
+    rig_expect_member(r, 1, "failed", "\xc3\xa9");
+    rig_give(r, 0, run, 0, 1);
+    const json_t *no = json_object_get(rig_line(r, "round", 0), "not_included");
+    assert_int_equal(json_array_size(no), 1);
+    assert_int_equal(strlen(rig_text(json_array_get(no, 0), "reason")), 62);
+}
+
+/* Each is finite, their sum would not be. */
+static void losses_that_do_not_add_up_are_rejected(void **state)
+{
+    struct rig *r = *state;
+    uint64_t run = rig_start(r, &(struct rig_plan){.rounds = 1});
+    for (uint32_t k = 0; k < 2; k++) {
+        struct rig_update u = rig_update(r, run, 0, 1);
+        u.meta.loss_sum = 1.7e308;
+        rig_expect_put(r, rig_put(r, k, &u), SL_PUT_REJECTED, "loss_sum 1.7e+308");
+        rig_update_deinit(&u);
+    }
+    rig_sleep(r, 10000);
+    assert_false(rig_fault(r));
+    rig_expect_run(r, "1 0 0 over");
+}
+
 static void over_selection_closes_at_the_wanted_number(void **state)
 {
     struct rig *r = *state;
@@ -298,7 +330,8 @@ static sl_request_id give_measured(struct rig *r, uint32_t client, uint64_t run,
                                    uint32_t round)
 {
     struct rig_update u = rig_update(r, run, round, 0);
-    u.meta.weight = 16; /* 4 of 20 are held out */
+    u.meta.weight = u.meta.samples = 16; /* 4 of 20 are held out */
+    u.meta.steps = 2;
     u.meta.has_eval = true;
     u.meta.eval =
         (struct sl_eval_counts){.samples = 4, .correct = client + 1, .loss_sum = 2};
@@ -351,6 +384,43 @@ static void the_final_model_is_measured_by_those_who_answer(void **state)
     assert_int_equal(rig_integer(e, "samples"), 4);
     assert_true(json_number_value(json_object_get(e, "accuracy")) == 0.75);
     assert_false(rig_answer(r, rig_send(r, 1, &m), SL_MSG_ACK)->ack.ok); /* too late */
+}
+
+static void an_impossible_measurement_is_none(void **state)
+{
+    static const struct sl_eval_counts bad[] = {{.samples = 5, .correct = 1, .loss_sum = 1},
+                                                {.samples = 4, .correct = 5, .loss_sum = 1},
+                                                {.samples = 4, .correct = 1, .loss_sum = -1},
+                                                {.samples = 4, .loss_sum = 1e308}};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+        struct rig *r = *state;
+        uint64_t run = rig_start(r, &both);
+        for (uint32_t k = 0; k < 2; k++)
+            give_measured(r, k, run, 0);
+        struct rig_update u = rig_update(r, run, 1, 0);
+        u.meta.weight = u.meta.samples = 16;
+        u.meta.steps = 2;
+        u.meta.has_eval = true;
+        u.meta.eval = bad[i];
+        rig_expect_put(r, rig_put(r, 0, &u), SL_PUT_REJECTED, "evaluation");
+        rig_update_deinit(&u);
+        teardown(state);
+        setup(state);
+    }
+    struct rig *r = *state;
+    uint64_t run = rig_start(r, &both);
+    for (uint32_t round = 0; round < 2; round++)
+        for (uint32_t k = 0; k < 2; k++)
+            give_measured(r, k, run, round);
+    struct sl_msg m = {.kind = SL_MSG_EVAL_REPORT};
+    m.eval_report.run_id = run;
+    for (uint32_t k = 0; k < 2; k++) {
+        m.eval_report.eval = bad[3 * k];
+        assert_non_null(
+            strstr(rig_answer(r, rig_send(r, k, &m), SL_MSG_ACK)->ack.reason, "evaluation"));
+    }
+    rig_expect_run(r, "1 2 0 over");
+    assert_true(json_is_null(json_object_get(rig_line(r, "run_end", 0), "client_eval")));
 }
 
 static void a_client_that_can_not_measure_is_not_waited_for(void **state)
@@ -495,6 +565,9 @@ int main(void)
         TEST(under_strict_reproducibility_another_kernel_is_out),
         TEST(an_evaluation_counts_only_when_it_was_asked_for),
         TEST(the_final_model_is_measured_by_those_who_answer),
+        TEST(an_impossible_measurement_is_none),
+        TEST(a_long_reason_in_any_script_is_in_the_report),
+        TEST(losses_that_do_not_add_up_are_rejected),
         TEST(a_client_that_can_not_measure_is_not_waited_for),
         TEST(a_pause_holds_between_rounds_until_it_is_lifted),
         TEST(a_drain_lets_the_round_end_and_opens_no_other),

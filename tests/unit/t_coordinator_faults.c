@@ -583,7 +583,8 @@ static void the_final_measurement_and_the_queue_survive_a_kill(void **state)
     uint64_t run = rig_start(r, &p),
              next = rig_submit(r, &(struct rig_plan){.rounds = 1});
     struct rig_update u = rig_update(r, run, 0, 1);
-    u.meta.weight = 16;
+    u.meta.weight = u.meta.samples = 16; /* 4 of 20 are held out */
+    u.meta.steps = 2;
     rig_put(r, 0, &u);
     rig_put(r, 1, &u);
     rig_update_deinit(&u);

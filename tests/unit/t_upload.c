@@ -209,6 +209,31 @@ static void begin_below_nothing(struct rig_update *u)
     u->meta.first_loss = -1;
 }
 
+static void lose_too_much(struct rig_update *u)
+{
+    u->meta.loss_sum = 1.7e308;
+}
+
+static void lose_no_number(struct rig_update *u)
+{
+    u->meta.loss_sum = NAN;
+}
+
+static void begin_too_high(struct rig_update *u)
+{
+    u->meta.first_loss = 1e31;
+}
+
+static void see_too_many(struct rig_update *u)
+{
+    u->meta.samples++;
+}
+
+static void step_too_often(struct rig_update *u)
+{
+    u->meta.steps++;
+}
+
 static void size_down(struct sl_msg *m)
 {
     m->put_chunk.blob.size -= 4;
@@ -261,8 +286,15 @@ static const struct spoilt spoilt[] = {
     {"less than its samples", weigh_less, NULL, SL_PUT_REJECTED,
      "weight 19 (20 expected)"},
     {"encoding", encode_otherwise, NULL, SL_PUT_REJECTED, "encoding 1 (0 expected)"},
-    {"loss", lose_less_than_nothing, NULL, SL_PUT_REJECTED, "negative loss"},
-    {"first loss", begin_below_nothing, NULL, SL_PUT_REJECTED, "negative loss"},
+    {"loss", lose_less_than_nothing, NULL, SL_PUT_REJECTED,
+     "loss_sum -1 of 20 samples (0 to 1e+30 each allowed)"},
+    {"first loss", begin_below_nothing, NULL, SL_PUT_REJECTED,
+     "first_loss -1 (0 to 1e+30 allowed)"},
+    {"high loss", lose_too_much, NULL, SL_PUT_REJECTED, "loss_sum 1.7e+308 of 20"},
+    {"no loss", lose_no_number, NULL, SL_PUT_REJECTED, "loss_sum nan of 20"},
+    {"high first loss", begin_too_high, NULL, SL_PUT_REJECTED, "first_loss 1e+31"},
+    {"samples", see_too_many, NULL, SL_PUT_REJECTED, "21 samples (at most 20 by the plan)"},
+    {"steps", step_too_often, NULL, SL_PUT_REJECTED, "4 steps (at most 3 by the plan)"},
     {"too small", NULL, size_down, SL_PUT_REJECTED, "update of "},
     {"too large", NULL, size_up, SL_PUT_REJECTED, "update of "},
     {"wrong offset", NULL, lie_askew, SL_PUT_REJECTED, "chunk of "},
