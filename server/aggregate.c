@@ -2,7 +2,6 @@
 #include "server/aggregate.h"
 
 #include <math.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,16 +11,23 @@
 
 #define FRACTION_MIN 16
 
-/* A value at the bound may be rounded up to the next whole unit; a bound that is NaN never fits. */
-static bool fits(const struct sl_sum_bounds *b, uint32_t f)
+#define SUM_MAX ((UINT64_C(1) << 63) - 513) /* the largest below 2^63 as a double too */
+#define WEIGHTS_MAX (UINT64_C(1) << 53)     /* whole numbers that a double counts */
+
+/* A value at the bound may be rounded up to the next whole unit; a bound that is NaN has no room. */
+static uint64_t capacity(const struct sl_sum_bounds *b, uint32_t f)
 {
-    return ceil(ldexp(b->max_abs, (int)f)) * (double)b->sum_weight < 0x1p63;
+    double unit = ceil(ldexp(b->max_abs, (int)f));
+    if (!(unit >= 1 && unit < 0x1p63))
+        return 0;
+    uint64_t most = SUM_MAX / (uint64_t)unit;
+    return most < WEIGHTS_MAX ? most : WEIGHTS_MAX;
 }
 
 enum sl_code sl_sum_bounds_fit(struct sl_sum_bounds *b, struct sl_err *err)
 {
     uint32_t f = b->fraction_bits;
-    while (f >= FRACTION_MIN && !fits(b, f))
+    while (f >= FRACTION_MIN && b->sum_weight > capacity(b, f))
         f--;
     if (f < FRACTION_MIN)
         return sl_err_set(err, SL_E_RANGE,
@@ -34,9 +40,7 @@ enum sl_code sl_sum_bounds_fit(struct sl_sum_bounds *b, struct sl_err *err)
 
 uint64_t sl_sum_capacity(const struct sl_sum_bounds *b)
 {
-    double unit = ceil(ldexp(b->max_abs, (int)b->fraction_bits));
-    double most = floor(0x1p62 / unit); /* a bit to spare: the quotient is rounded */
-    return most < 0x1p53 ? (uint64_t)most : (uint64_t)1 << 53;
+    return capacity(b, b->fraction_bits);
 }
 
 enum sl_code sl_sum_init(struct sl_sum *s, size_t n_values, const struct sl_sum_bounds *b,

@@ -22,7 +22,8 @@ struct sl_sum_bounds {
  * fewer than 16 bits would be left. */
 enum sl_code sl_sum_bounds_fit(struct sl_sum_bounds *b, struct sl_err *err);
 
-/* The largest sum of weights that fits b's max_abs and fraction_bits (sum_weight is not looked at). */
+/* The largest sum of weights that fits b's max_abs and fraction_bits (sum_weight is not looked at): never
+ * less than a sum_weight that fits. */
 uint64_t sl_sum_capacity(const struct sl_sum_bounds *b);
 
 struct sl_sum {

@@ -240,6 +240,26 @@ static void the_bound_counts_the_rounding_up(void **state)
     assert_int_equal(sl_sum_bounds_fit(&b, &err), SL_OK);
 }
 
+static void there_is_room_for_every_weight_that_fits(void **state)
+{
+    struct sl_rng g;
+    sl_rng_init(&g, &(struct sl_rng_id){.seed = 9, .purpose = SL_RNG_TEST});
+    for (int i = 0; i < 20000; i++) {
+        struct sl_err err;
+        struct sl_sum_bounds b = {
+            .max_abs = ldexp(1 + sl_rng_f32(&g), (int)sl_rng_below(&g, 40) - 10),
+            .sum_weight = 1 + sl_rng_below(&g, UINT32_MAX) / (1 + sl_rng_below(&g, 1 << 20)),
+            .fraction_bits = 32};
+        if (sl_sum_bounds_fit(&b, &err) != SL_OK)
+            continue;
+        uint64_t room = sl_sum_capacity(&b);
+        assert_true(room >= b.sum_weight);
+        uint64_t unit = (uint64_t)ceil(ldexp(b.max_abs, (int)b.fraction_bits)), sum;
+        assert_false(__builtin_mul_overflow(unit, room, &sum));
+        assert_true(sum < (uint64_t)1 << 63);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -254,6 +274,7 @@ int main(void)
         cmocka_unit_test(fraction_bits_give_way_to_heavy_weights),
         cmocka_unit_test(a_bound_that_is_no_number_is_refused),
         cmocka_unit_test(the_bound_counts_the_rounding_up),
+        cmocka_unit_test(there_is_room_for_every_weight_that_fits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

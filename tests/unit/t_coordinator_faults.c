@@ -563,7 +563,7 @@ static void the_room_of_the_sum_is_known_after_a_restart(void **state)
     struct rig *r = *state;
     uint64_t run = rig_start(
         r, &(struct rig_plan){
-               .more = "aggregation: {max_abs: 1000}\n", .clients = 3, .quorum = 0.5});
+               .more = "aggregation: {max_abs: 2000}\n", .clients = 3, .quorum = 0.5});
     struct rig_update u = rig_update(r, run, 0, 1);
     u.meta.weight = 1000000;
     rig_register(r, 0, u.meta.weight);

@@ -452,7 +452,19 @@ static void uniform_weights_are_one_whatever_was_registered(void **state)
     assert_true(rig_value(r) == was + 1.5f);
 }
 
-/* max_abs 1000 at 32 bits of fraction leaves room for weights of 2^62 / (1000 * 2^32) =
+/* With max_abs 1e6 the fraction gives way until the weights of the partition just fit. */
+static void the_clients_of_the_partition_have_room_in_the_sum(void **state)
+{
+    struct rig *r = *state;
+    uint64_t run = rig_start(r, &(struct rig_plan){.clients = 60,
+                                                   .rounds = 1,
+                                                   .more = "aggregation: {max_abs: 1000000}\n"});
+    for (uint32_t k = 0; k < 60; k++)
+        rig_expect_put(r, rig_give(r, k, run, 0, 1), SL_PUT_ACCEPTED, "");
+    rig_expect_run(r, "1 1 0 over");
+}
+
+/* max_abs 2000 at 32 bits of fraction leaves room for weights of 2^63 / (2000 * 2^32) =
  * 1,073,741. */
 static void weights_beyond_the_room_of_the_sum_are_refused(void **state)
 {
@@ -461,7 +473,7 @@ static void weights_beyond_the_room_of_the_sum_are_refused(void **state)
         rig_start(r, &(struct rig_plan){.rounds = 1,
                                         .clients = 4,
                                         .quorum = 0.5,
-                                        .more = "aggregation: {max_abs: 1000}\n"});
+                                        .more = "aggregation: {max_abs: 2000}\n"});
     float was = rig_value(r);
     static const struct {
         uint64_t weight;
@@ -502,6 +514,7 @@ int main(void)
         TEST(a_strangers_messages_are_refused),
         TEST(nobody_weighs_more_than_the_samples_it_registered),
         TEST(uniform_weights_are_one_whatever_was_registered),
+        TEST(the_clients_of_the_partition_have_room_in_the_sum),
         TEST(weights_beyond_the_room_of_the_sum_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
