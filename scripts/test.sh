@@ -114,6 +114,7 @@ if [ "$mode" = --full ]; then
     suites build-test slow
     step "kill storm, 20 + 20" tests/system/kill_storm.sh --kills 20
     step "fuzzing, 60 s a target" scripts/fuzz.sh --seconds 60 --coverage
+    step "arm64: golden vectors and the model of a FAST round under qemu" scripts/arm64.sh
     step "valgrind" scripts/valgrind.sh build-test
     step "coverage" scripts/coverage.sh
 else
