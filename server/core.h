@@ -126,7 +126,8 @@ struct run {
     double wall_open, wall_s;
     uint64_t wire_open, bytes_up, bytes_down;
     double accuracy, loss;
-    bool has_accuracy, started;
+    bool has_accuracy;
+    bool active, started; /* the state in the store, the report's first line */
     bool failed, end_reported, ended; /* the end: how, in the report, in the registry of runs */
     char end_reason[SL_WIRE_REASON];
 };

@@ -332,6 +332,9 @@ void run_proceed(struct run *r)
     }
     if (r->phase != RUN_WAITS)
         return;
+    r->active = r->active || run_set_state(r, SL_RUN_ACTIVE, "");
+    if (!r->active)
+        return;
     bool target = r->plan.run.target_accuracy > 0 && r->has_accuracy &&
                   r->accuracy >= r->plan.run.target_accuracy;
     if (target || r->next_round >= r->plan.run.rounds) {

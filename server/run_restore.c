@@ -151,15 +151,13 @@ static enum sl_code prepare(struct sl_coordinator *c, struct run_entry *e, struc
 static enum sl_code start(struct sl_coordinator *c, struct run_entry *e, struct sl_err *err)
 {
     struct run *r;
-    bool resumed = e->state == SL_RUN_ACTIVE;
     enum sl_code rc = prepare(c, e, &r, err);
     if (rc != SL_OK)
         return rc;
     run_free(c->run);
     c->run = r;
-    run_set_state(r, SL_RUN_ACTIVE, "");
-    if (resumed)
-        rc = restore(r, err);
+    r->active = e->state == SL_RUN_ACTIVE; /* else run_proceed makes it so */
+    rc = restore(r, err);
     if (rc != SL_OK) { /* nothing of it is to go on */
         r->phase = RUN_OVER;
         r->ended = true;

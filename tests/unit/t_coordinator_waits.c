@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the coordinator waits for: the time it asks to be woken at, also when no poll is held for a time
+ * only, and what the store refused, which is tried again until it is done. */
+#include "server/coordinator.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/unit/core_rig.h"
+
+static int setup(void **state)
+{
+    struct rig *r = malloc(sizeof(*r));
+    rig_init(r);
+    *state = r;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    rig_deinit(*state);
+    free(*state);
+    return 0;
+}
+
+/* --- refused by the store
+ * ---------------------------------------------------------------------------- */
+
+static void a_run_whose_state_is_stored_late_goes_on_after_a_kill(void **state)
+{
+    struct rig *r = *state;
+    r->ops->refuse[RIG_SET_RUN_STATE] = 1;
+    uint64_t run = rig_start(r, &(struct rig_plan){.rounds = 3});
+    rig_expect_run(r, "1 0 0 waiting for clients");
+    rig_sleep(r, 2000);
+    rig_give(r, 0, run, 0, 1);
+    rig_give(r, 1, run, 0, 1);
+    rig_expect_run(r, "1 1 0 open");
+    rig_kill(r, false);
+    rig_boot(r);
+    assert_false(rig_fault(r));
+    rig_expect_run(r, "1 1 0 open");
+}
+
+static void a_plan_is_queued_though_its_run_can_not_start_yet(void **state)
+{
+    struct rig *r = *state;
+    r->ops->refuse[RIG_SET_RUN_STATE] = RIG_ALWAYS;
+    uint64_t run = rig_start(r, &(struct rig_plan){0});
+    assert_int_equal(run, 1);
+    rig_sleep(r, 5000);
+    assert_true(rig_fault(r));
+    rig_expect_run(r, "1 0 0 waiting for clients");
+    r->ops->refuse[RIG_SET_RUN_STATE] = 0;
+    rig_sleep(r, 7000);
+    assert_false(rig_fault(r));
+    rig_expect_run(r, "1 0 0 open");
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_run_whose_state_is_stored_late_goes_on_after_a_kill),
+        TEST(a_plan_is_queued_though_its_run_can_not_start_yet),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
