@@ -393,6 +393,7 @@ enum sl_code sl_coordinator_revoke(struct sl_coordinator *c, uint64_t now_ms, ui
     sl_log_write(c->env.log, SL_LOG_INFO, "client %" PRIu32 " revoked", index);
     struct run *r = c->run;
     if (r != NULL && r->phase == RUN_OPEN) {
+        upload_drop(r, index, "revoked"); /* a repeated attempt waits for its successor */
         struct sl_round_event ev = {.kind = SL_ROUND_EV_FAILED,
                                     .now_ms = now_ms,
                                     .client = index,

@@ -190,6 +190,8 @@ bool run_asks_eval(const struct run *r); /* do this round's tasks ask for an eva
 /* --- upload.c --- */
 void upload_put(struct sl_coordinator *c, uint32_t client, sl_request_id id, const struct sl_msg *m);
 void upload_reset(struct upload *u); /* forgets what was transferred */
+/* Of a client that is out: what it sent so far is void, whatever becomes of the round. */
+void upload_drop(struct run *r, uint32_t client, const char *reason);
 /* The round is over: who still waits for a check is told so. */
 void upload_close(struct run *r);
 /* Adds what is accepted and not added yet, or goes on to finalise. */

@@ -296,7 +296,7 @@ static void check_done(struct sl_job *job, void *ctx)
     }
     u->check = NULL;
     const struct sl_member *m = &r->round.members[k->position];
-    if (m->state == SL_MEMBER_FAILED) { /* meanwhile, revoked for instance */
+    if (m->state == SL_MEMBER_FAILED) { /* meanwhile */
         if (u->asks)
             core_reply_put(r->c, u->request, SL_PUT_REJECTED, 0, m->reason);
         upload_reset(u);
@@ -340,6 +340,17 @@ void upload_close(struct run *r)
         u->asks = false;
         u->check = NULL;
     }
+}
+
+void upload_drop(struct run *r, uint32_t client, const char *reason)
+{
+    const struct sl_member *m = sl_round_member(&r->round, client);
+    if (m == NULL || m->state == SL_MEMBER_ACCEPTED)
+        return;
+    struct upload *u = &r->uploads[m - r->round.members];
+    if (u->asks)
+        core_reply_put(r->c, u->request, SL_PUT_REJECTED, 0, reason);
+    upload_reset(u);
 }
 
 /* Every chunk is there and the client says that it is all. */

@@ -185,6 +185,30 @@ static void an_update_of_a_client_revoked_during_its_check_is_out(void **state)
     assert_true(rig_value(r) == was + 1.5f);
 }
 
+/* Nobody else is waited for, so the round is repeated at once: with whoever gets the index. */
+static void an_update_of_a_revoked_client_is_out_of_a_repeated_attempt_too(void **state)
+{
+    struct rig *r = *state;
+    struct sl_err err;
+    uint64_t run = rig_start(r, &(struct rig_plan){.shape = RIG_WIDE, .retries = 2});
+    float was = rig_value(r);
+    rig_give(r, 0, run, 0, 1);
+    r->holds = true;
+    sl_request_id id = rig_give(r, 1, run, 0, 7);
+    assert_int_equal(sl_coordinator_revoke(r->c, r->now, 1, &err), SL_OK);
+    rig_expect_put(r, id, SL_PUT_REJECTED, "revoked");
+    rig_expect_run(r, "1 0 1 open");
+    rig_finish_all(r);
+    rig_expect_member(r, 1, "waiting", "");
+    assert_int_equal(rig_lines(r, "round"), 0);
+    struct sl_client_row row = rig_client(1);
+    row.key[31] = 2;
+    assert_int_equal(sl_coordinator_approve(r->c, r->now, &row, &err), SL_OK);
+    rig_give(r, 1, run, 0, 2);
+    rig_finish_all(r);
+    assert_true(rig_value(r) == was + 1.5f);
+}
+
 /* Every request has its answer, once; the newest to end the transfer is told the verdict.
  */
 static void chunks_during_a_check_are_answered_and_spoil_nothing(void **state)
@@ -623,6 +647,7 @@ int main(void)
         TEST(the_next_run_waits_for_an_addition_of_the_last),
         TEST(a_round_that_closes_waits_for_its_additions),
         TEST(an_update_of_a_client_revoked_during_its_check_is_out),
+        TEST(an_update_of_a_revoked_client_is_out_of_a_repeated_attempt_too),
         TEST(chunks_during_a_check_are_answered_and_spoil_nothing),
         TEST(a_forgotten_request_is_not_answered_by_its_check),
         TEST(an_included_update_is_acknowledged_however_late),
