@@ -398,6 +398,17 @@ static bool take_chunk(struct run *r, struct upload *u, const struct sl_msg *m, 
     return true;
 }
 
+/* The client's update is in. Another one of the same client is not: what was made with it must not be
+ * taken for committed. */
+static void answer_accepted(const struct run *r, const struct sl_member *member, sl_request_id id,
+                            const struct sl_msg *m)
+{
+    const struct upload *u = &r->uploads[member - r->round.members];
+    bool same = sl_blob_id_equal(&u->blob.id, &m->put_chunk.blob.id);
+    core_reply_put(r->c, id, same ? SL_PUT_ACCEPTED : SL_PUT_STALE, 0,
+                   same ? "" : "another update of this client is in");
+}
+
 /* A chunk for a round that is not open: an update that is in is acknowledged again. */
 static void answer_late(struct sl_coordinator *c, uint32_t client, sl_request_id id,
                         const struct sl_msg *m)
@@ -408,9 +419,12 @@ static void answer_late(struct sl_coordinator *c, uint32_t client, sl_request_id
     bool known = false, included = false;
     if (r != NULL && m->put_chunk.run_id == r->id && m->put_chunk.round == r->round.number) {
         const struct sl_member *member = sl_round_member(&r->round, client);
-        included = member != NULL && member->state == SL_MEMBER_ACCEPTED;
+        if (member != NULL && member->state == SL_MEMBER_ACCEPTED) {
+            answer_accepted(r, member, id, m);
+            return;
+        }
     }
-    if (!included && c->env.store->ops->was_included(c->env.store, m->put_chunk.run_id,
+    if (c->env.store->ops->was_included(c->env.store, m->put_chunk.run_id,
                                                      m->put_chunk.round, client, &known,
                                                      &included, &err) != SL_OK)
         included = false;
@@ -435,7 +449,7 @@ static struct upload *welcome(struct sl_coordinator *c, uint32_t client, sl_requ
         return NULL;
     }
     if (member->state == SL_MEMBER_ACCEPTED) {
-        core_reply_put(c, id, SL_PUT_ACCEPTED, 0, "");
+        answer_accepted(r, member, id, m);
         return NULL;
     }
     if (member->state == SL_MEMBER_FAILED) {
@@ -471,6 +485,10 @@ void upload_put(struct sl_coordinator *c, uint32_t client, sl_request_id id, con
         return;
     struct run *r = u->run;
     char reason[SL_WIRE_REASON];
+    if (u->check != NULL && !sl_blob_id_equal(&u->blob.id, &m->put_chunk.blob.id)) {
+        core_stall(c, id, 0); /* another update: its turn comes after the verdict */
+        return;
+    }
     if (u->check != NULL) { /* asked again while the check runs: the later request gets the answer */
         bool takes_over = m->put_chunk.has_meta;
         sl_request_id other = takes_over ? u->request : id;

@@ -109,7 +109,9 @@ static void an_update_that_is_in_is_acknowledged_again_and_counts_once(void **st
         uint64_t run = wide ? rig_submit(r, &p) : rig_start(r, &p);
         float was = rig_value(r);
         rig_give(r, 0, run, 0, 1);
-        rig_expect_put(r, rig_give(r, 0, run, 0, 3), SL_PUT_ACCEPTED, "");
+        rig_expect_put(r, rig_give(r, 0, run, 0, 1), SL_PUT_ACCEPTED, "");
+        rig_expect_put(r, rig_give(r, 0, run, 0, 3), SL_PUT_STALE,
+                       "another update of this client is in");
         rig_give(r, 1, run, 0, 2);
         assert_true(rig_value(r) == was + 1.5f);
         rig_time(r, r->now + 1);
@@ -452,6 +454,48 @@ static void uniform_weights_are_one_whatever_was_registered(void **state)
     assert_true(rig_value(r) == was + 1.5f);
 }
 
+static void the_verdict_on_one_update_is_not_given_for_another(void **state)
+{
+    struct rig *r = *state;
+    uint64_t run = rig_start(r, &(struct rig_plan){.shape = RIG_WIDE, .rounds = 2});
+    struct rig_update a = rig_update(r, run, 0, 1), b = rig_update(r, run, 0, 2);
+    r->holds = true;
+    sl_request_id first = rig_put(r, 0, &a);
+    sl_request_id id = rig_put_chunk(r, 0, &b, 2);
+    rig_finish_all(r);
+    rig_expect_put(r, first, SL_PUT_ACCEPTED, "");
+    assert_false(rig_answered(r, id));
+    rig_sleep(r, 1000);
+    rig_expect_put(r, id, SL_PUT_MORE, "");
+    assert_int_equal(rig_answer(r, id, SL_MSG_PUT_REPLY)->put_reply.next_offset, 0);
+    rig_expect_put(r, rig_put_chunk(r, 0, &b, 0), SL_PUT_STALE, "another update of this client");
+    rig_expect_put(r, rig_put_chunk(r, 0, &a, 2), SL_PUT_ACCEPTED, "");
+    rig_give(r, 1, run, 0, 1); /* the round closes */
+    rig_expect_put(r, rig_put_chunk(r, 0, &b, 2), SL_PUT_STALE, "another update of this client");
+    rig_expect_put(r, rig_put_chunk(r, 0, &a, 2), SL_PUT_ACCEPTED, "");
+    rig_update_deinit(&a);
+    rig_update_deinit(&b);
+}
+
+static void an_update_that_is_lost_makes_room_for_another(void **state)
+{
+    struct rig *r = *state;
+    uint64_t run = rig_start(r, &(struct rig_plan){.shape = RIG_WIDE, .rounds = 2});
+    struct rig_update a = rig_update(r, run, 0, 1), b = rig_update(r, run, 0, 2);
+    r->holds = true;
+    rig_put(r, 0, &a);
+    sl_request_id id = rig_put_chunk(r, 0, &b, 0);
+    r->ops->refuse[RIG_SPOOL_READ] = 1;
+    rig_finish_all(r);
+    rig_sleep(r, 1000);
+    rig_expect_put(r, id, SL_PUT_MORE, "");
+    id = rig_put(r, 0, &b);
+    rig_finish_all(r);
+    rig_expect_put(r, id, SL_PUT_ACCEPTED, "");
+    rig_update_deinit(&a);
+    rig_update_deinit(&b);
+}
+
 /* With max_abs 1e6 the fraction gives way until the weights of the partition just fit. */
 static void the_clients_of_the_partition_have_room_in_the_sum(void **state)
 {
@@ -515,6 +559,8 @@ int main(void)
         TEST(nobody_weighs_more_than_the_samples_it_registered),
         TEST(uniform_weights_are_one_whatever_was_registered),
         TEST(the_clients_of_the_partition_have_room_in_the_sum),
+        TEST(the_verdict_on_one_update_is_not_given_for_another),
+        TEST(an_update_that_is_lost_makes_room_for_another),
         TEST(weights_beyond_the_room_of_the_sum_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
