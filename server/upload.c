@@ -424,10 +424,14 @@ static void answer_late(struct sl_coordinator *c, uint32_t client, sl_request_id
             return;
         }
     }
-    if (c->env.store->ops->was_included(c->env.store, m->put_chunk.run_id,
-                                                     m->put_chunk.round, client, &known,
-                                                     &included, &err) != SL_OK)
-        included = false;
+    enum sl_code rc = c->env.store->ops->was_included(c->env.store, m->put_chunk.run_id,
+                                                      m->put_chunk.round, client, &known,
+                                                      &included, &err);
+    if (rc != SL_OK) { /* not to be dropped for that: asked for again */
+        core_stall(c, id, m->put_chunk.offset);
+        core_fault(c, rc, &err);
+        return;
+    }
     snprintf(reason, sizeof(reason), "run %" PRIu64 " round %" PRIu32 " is not open",
              m->put_chunk.run_id, m->put_chunk.round);
     core_reply_put(c, id, included ? SL_PUT_ACCEPTED : SL_PUT_STALE, 0, included ? "" : reason);

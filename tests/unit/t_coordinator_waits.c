@@ -62,6 +62,22 @@ static void a_plan_is_queued_though_its_run_can_not_start_yet(void **state)
     rig_expect_run(r, "1 0 0 open");
 }
 
+static void an_included_update_is_not_called_stale_when_the_store_can_not_say(void **state)
+{
+    struct rig *r = *state;
+    uint64_t run = rig_start(r, &(struct rig_plan){.rounds = 2});
+    rig_give(r, 0, run, 0, 1);
+    rig_give(r, 1, run, 0, 1);
+    rig_expect_run(r, "1 1 0 open");
+    r->ops->refuse[RIG_WAS_INCLUDED] = 1;
+    sl_request_id id = rig_give(r, 1, run, 0, 1);
+    assert_false(rig_answered(r, id));
+    assert_true(rig_fault(r));
+    rig_sleep(r, 1000);
+    rig_expect_put(r, id, SL_PUT_MORE, "");
+    rig_expect_put(r, rig_give(r, 1, run, 0, 1), SL_PUT_ACCEPTED, "");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -69,6 +85,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_run_whose_state_is_stored_late_goes_on_after_a_kill),
         TEST(a_plan_is_queued_though_its_run_can_not_start_yet),
+        TEST(an_included_update_is_not_called_stale_when_the_store_can_not_say),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
