@@ -399,6 +399,9 @@ enum sl_code sl_coordinator_revoke(struct sl_coordinator *c, uint64_t now_ms, ui
                                     .client = index,
                                     .reason = "revoked"};
         commit_act(r, sl_round_step(&r->round, &ev));
+    } else if (r != NULL && r->phase == RUN_CLIENT_EVAL && index < r->eval.n) {
+        r->eval.there[index] = true; /* nobody to ask */
+        run_proceed(r);
     }
     wake(c);
     return SL_OK;

@@ -440,6 +440,26 @@ static void a_client_that_can_not_measure_is_not_waited_for(void **state)
     assert_true(json_is_null(json_object_get(rig_line(r, "run_end", 0), "client_eval")));
 }
 
+static void a_client_revoked_during_the_final_evaluation_is_not_waited_for(void **state)
+{
+    struct rig *r = *state;
+    struct sl_err err;
+    uint64_t run = rig_start(r, &both);
+    for (uint32_t round = 0; round < 2; round++)
+        for (uint32_t k = 0; k < 2; k++)
+            give_measured(r, k, run, round);
+    struct sl_msg m = {.kind = SL_MSG_EVAL_REPORT};
+    m.eval_report.run_id = run;
+    m.eval_report.eval = (struct sl_eval_counts){.samples = 4, .correct = 3, .loss_sum = 1};
+    rig_send(r, 0, &m);
+    assert_int_equal(sl_coordinator_revoke(r->c, r->now, 0, &err), SL_OK);
+    rig_expect_run(r, "1 2 0 evaluating");
+    assert_int_equal(sl_coordinator_revoke(r->c, r->now, 1, &err), SL_OK);
+    rig_expect_run(r, "1 2 0 over");
+    const json_t *e = json_object_get(rig_line(r, "run_end", 0), "client_eval");
+    assert_int_equal(rig_integer(e, "samples"), 4); /* said while it was enrolled */
+}
+
 /* --- the operator
  * -------------------------------------------------------------------------------- */
 
@@ -565,6 +585,7 @@ int main(void)
         TEST(under_strict_reproducibility_another_kernel_is_out),
         TEST(an_evaluation_counts_only_when_it_was_asked_for),
         TEST(the_final_model_is_measured_by_those_who_answer),
+        TEST(a_client_revoked_during_the_final_evaluation_is_not_waited_for),
         TEST(an_impossible_measurement_is_none),
         TEST(a_long_reason_in_any_script_is_in_the_report),
         TEST(losses_that_do_not_add_up_are_rejected),
