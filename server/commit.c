@@ -260,20 +260,9 @@ static void adopt(struct run *r, const struct tally *t, double wall_s)
     r->c->said[0] = '\0';
 }
 
-static void finalise_done(struct sl_job *job, void *ctx)
+static void commit(struct run *r)
 {
-    struct work *w = (struct work *)job;
-    struct run *r = (struct run *)((char *)w - offsetof(struct run, work));
     struct sl_coordinator *c = r->c;
-    (void)ctx;
-    w->busy = false;
-    if (w->rc != SL_OK) {
-        if (w->rc == SL_E_FAILED) /* the model left the finite numbers */
-            run_end(r, true, w->err.msg);
-        else
-            core_fault(c, w->rc, &w->err);
-        return;
-    }
     struct tally t = tally(r);
     json_t *line = round_json(r, &t);
     char *text = json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(17));
@@ -292,6 +281,21 @@ static void finalise_done(struct sl_job *job, void *ctx)
     json_decref(line);
     run_proceed(r);
     poll_serve(c);
+}
+
+static void finalise_done(struct sl_job *job, void *ctx)
+{
+    struct work *w = (struct work *)job;
+    struct run *r = (struct run *)((char *)w - offsetof(struct run, work));
+    (void)ctx;
+    w->busy = false;
+    if (w->rc == SL_OK)
+        commit(r);
+    else if (w->rc == SL_E_FAILED) /* the model left the finite numbers */
+        run_end(r, true, w->err.msg);
+    else
+        core_fault(r->c, w->rc, &w->err);
+    core_wake(r->c);
 }
 
 void commit_start(struct run *r)

@@ -72,18 +72,21 @@ static void retry(struct sl_coordinator *c)
         run_retry(c->run);
 }
 
-static void wake(struct sl_coordinator *c)
+void core_wake(struct sl_coordinator *c)
 {
     uint64_t at = c->now_ms + TICK_MS;
     const struct run *r = c->run;
     bool open = r != NULL && r->phase == RUN_OPEN;
     bool evals = r != NULL && r->phase == RUN_CLIENT_EVAL;
+    bool again = c->fault.code != SL_OK || c->n_stalled > 0;
+    bool next = c->fault.code == SL_OK && run_waits_in_queue(c);
     if (open && r->round.deadline_at_ms < at)
         at = r->round.deadline_at_ms;
     if (evals && r->eval_deadline_ms < at)
         at = r->eval_deadline_ms;
-    bool again = c->fault.code != SL_OK || c->n_stalled > 0;
-    if (open || evals || again || c->env.poll_hold_ms > 0)
+    if (next)
+        at = c->now_ms;
+    if (open || evals || again || next || c->env.poll_hold_ms > 0)
         c->env.wake_at(c->env.ctx, at);
 }
 
@@ -229,7 +232,7 @@ void sl_coordinator_message(struct sl_coordinator *c, uint64_t now_ms, uint32_t 
         break;
     }
     poll_refuse_kernels(c);
-    wake(c);
+    core_wake(c);
 }
 
 void sl_coordinator_forget(struct sl_coordinator *c, sl_request_id id)
@@ -281,7 +284,7 @@ void sl_coordinator_time(struct sl_coordinator *c, uint64_t now_ms)
     }
     poll_expire(c);
     poll_refuse_kernels(c);
-    wake(c);
+    core_wake(c);
 }
 
 /* --- registry ----------------------------------------------------------------------------------- */
@@ -301,7 +304,7 @@ static void clients_changed(struct sl_coordinator *c)
 {
     if (c->run != NULL && c->run->phase == RUN_WAITS)
         run_proceed(c->run);
-    wake(c);
+    core_wake(c);
 }
 
 enum sl_code sl_coordinator_enrol(struct sl_coordinator *c, uint64_t now_ms,
@@ -403,7 +406,7 @@ enum sl_code sl_coordinator_revoke(struct sl_coordinator *c, uint64_t now_ms, ui
         r->eval.there[index] = true; /* nobody to ask */
         run_proceed(r);
     }
-    wake(c);
+    core_wake(c);
     return SL_OK;
 }
 
@@ -493,7 +496,7 @@ enum sl_code sl_coordinator_new(const struct sl_coordinator_env *env, uint64_t n
         sl_coordinator_free(c);
         return rc;
     }
-    wake(c);
+    core_wake(c);
     *ret = c;
     return SL_OK;
 }

@@ -166,6 +166,8 @@ void run_refer(const void *data, size_t n, struct sl_blob_ref *ret); /* names n 
 /* --- run_restore.c --- */
 /* Takes up the active run of the store, or the next one of the queue. */
 enum sl_code run_take_up(struct sl_coordinator *c, struct sl_err *err);
+/* Is there a run to be taken up now? */
+bool run_waits_in_queue(const struct sl_coordinator *c);
 
 /* --- run.c --- */
 /* Opens the next round, ends the run, or waits: whatever is next between rounds. */
@@ -227,6 +229,9 @@ uint64_t poll_bytes_up(const struct run *r, const struct upload *u);
 void core_reply_put(struct sl_coordinator *c, sl_request_id id, enum sl_put_status status,
                     uint64_t next_offset, const char *reason);
 void core_fault(struct sl_coordinator *c, enum sl_code code, const struct sl_err *err);
+/* Asks for the next time event. Last in every event, those of finished jobs too: deadlines may have come or
+ * gone. */
+void core_wake(struct sl_coordinator *c);
 /* Answers MORE at offset at the next tick. */
 void core_stall(struct sl_coordinator *c, sl_request_id id, uint64_t offset);
 

@@ -156,7 +156,6 @@ void run_end(struct run *r, bool failed, const char *reason)
     sl_log_write(r->c->env.log, failed ? SL_LOG_ERROR : SL_LOG_INFO, "run %" PRIu64 ": %s", r->id,
                  r->end_reason);
     poll_serve(r->c);
-    r->c->env.wake_at(r->c->env.ctx, r->c->now_ms); /* for the next of the queue */
 }
 
 /* All rounds are done: the clients measure the final model, if the plan wants it. */

@@ -173,7 +173,7 @@ static enum sl_code start(struct sl_coordinator *c, struct run_entry *e, struct 
     return SL_OK;
 }
 
-static struct run_entry *next_entry(struct sl_coordinator *c)
+static struct run_entry *next_entry(const struct sl_coordinator *c)
 {
     for (size_t i = 0; i < c->n_runs; i++)
         if (c->runs[i].state == SL_RUN_ACTIVE)
@@ -201,10 +201,22 @@ static enum sl_code drop_entry(struct sl_coordinator *c, struct run_entry *e,
     return rc;
 }
 
+/* Jobs of the last run still point to it. */
+static bool last_run_is_gone(const struct sl_coordinator *c)
+{
+    const struct run *r = c->run;
+    return r == NULL || (r->phase == RUN_OVER && r->ended && run_idle(r));
+}
+
+bool run_waits_in_queue(const struct sl_coordinator *c)
+{
+    return last_run_is_gone(c) && next_entry(c) != NULL;
+}
+
 enum sl_code run_take_up(struct sl_coordinator *c, struct sl_err *err)
 {
-    if (c->run != NULL && (c->run->phase != RUN_OVER || !c->run->ended || !run_idle(c->run)))
-        return SL_OK; /* its jobs still point to it */
+    if (!last_run_is_gone(c))
+        return SL_OK;
     for (struct run_entry *e; (e = next_entry(c)) != NULL;) {
         struct sl_err why;
         enum sl_code rc = start(c, e, &why);
@@ -251,6 +263,6 @@ enum sl_code sl_coordinator_submit(struct sl_coordinator *c, uint64_t now_ms,
     run_free(probe);
     if (rc == SL_OK)
         rc = run_take_up(c, err);
-    c->env.wake_at(c->env.ctx, c->now_ms + TICK_MS);
+    core_wake(c);
     return rc;
 }

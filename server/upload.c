@@ -290,8 +290,7 @@ static void check_done(struct sl_job *job, void *ctx)
     unlink_check(r, k);
     if (u->check != k) { /* its round is over, or the update was begun anew */
         free(k);
-        if (r->phase == RUN_OVER) /* the next run waits until no job is under way */
-            r->c->env.wake_at(r->c->env.ctx, r->c->now_ms);
+        core_wake(r->c); /* the next run may have waited for it */
         return;
     }
     u->check = NULL;
@@ -308,6 +307,7 @@ static void check_done(struct sl_job *job, void *ctx)
         check_failed(r, u, k->rc, &k->err);
     }
     free(k);
+    core_wake(r->c);
 }
 
 static void begin_check(struct run *r, struct upload *u)
@@ -542,16 +542,13 @@ static void add_done(struct sl_job *job, void *ctx)
     struct run *r = w->adds->run;
     (void)ctx;
     w->busy = false;
-    if (r->phase == RUN_OVER) { /* the next run waits until no job is under way */
-        r->c->env.wake_at(r->c->env.ctx, r->c->now_ms);
-        return;
-    }
-    if (w->rc != SL_OK) {
+    if (r->phase != RUN_OVER && w->rc != SL_OK) {
         add_failed(r, w->rc, &w->err);
-        return;
+    } else if (r->phase != RUN_OVER) {
+        added(r, w->adds);
+        upload_advance(r);
     }
-    added(r, w->adds);
-    upload_advance(r);
+    core_wake(r->c);
 }
 
 void upload_advance(struct run *r)

@@ -28,6 +28,59 @@ static int teardown(void **state)
     return 0;
 }
 
+/* --- without polls that are held for a time only
+ * ------------------------------------------------------ */
+
+/* Round 0 is closed by both updates; its end, a job, opens round 1. */
+static uint64_t open_by_a_job(struct rig *r, const struct rig_plan *p)
+{
+    r->env.poll_hold_ms = 0;
+    uint64_t run = rig_start(r, p);
+    r->holds = true;
+    rig_give(r, 0, run, 0, 1);
+    rig_give(r, 1, run, 0, 1);
+    rig_sleep(r, 5000);
+    rig_finish_all(r);
+    rig_expect_run(r, "1 1 0 open");
+    return run;
+}
+
+static void a_round_opened_by_a_job_ends_at_its_deadline(void **state)
+{
+    struct rig *r = *state;
+    open_by_a_job(r, &(struct rig_plan){.quorum = 0.5});
+    rig_sleep(r, 59999);
+    rig_expect_run(r, "1 1 0 open");
+    rig_sleep(r, 66000);
+    rig_expect_run(r, "1 1 0 over");
+}
+
+static void a_round_opened_by_a_job_ends_at_its_deadline_with_a_quorum(void **state)
+{
+    struct rig *r = *state;
+    uint64_t run = open_by_a_job(r, &(struct rig_plan){.quorum = 0.5});
+    rig_give(r, 0, run, 1, 1);
+    rig_finish_all(r);
+    rig_sleep(r, 66000);
+    rig_finish_all(r);
+    rig_expect_run(r, "1 2 0 over");
+}
+
+static void a_run_ended_by_a_job_lets_the_next_begin(void **state)
+{
+    struct rig *r = *state;
+    r->env.poll_hold_ms = 0;
+    uint64_t run = rig_start(r, &(struct rig_plan){.rounds = 1});
+    rig_submit(r, &(struct rig_plan){.rounds = 1});
+    r->holds = true;
+    rig_give(r, 0, run, 0, 1);
+    rig_give(r, 1, run, 0, 1);
+    rig_finish_all(r);
+    rig_expect_run(r, "1 1 0 over");
+    rig_sleep(r, 0);
+    rig_expect_run(r, "2 0 0 open");
+}
+
 /* --- refused by the store
  * ---------------------------------------------------------------------------- */
 
@@ -83,6 +136,9 @@ static void an_included_update_is_not_called_stale_when_the_store_can_not_say(vo
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(a_round_opened_by_a_job_ends_at_its_deadline),
+        TEST(a_round_opened_by_a_job_ends_at_its_deadline_with_a_quorum),
+        TEST(a_run_ended_by_a_job_lets_the_next_begin),
         TEST(a_run_whose_state_is_stored_late_goes_on_after_a_kill),
         TEST(a_plan_is_queued_though_its_run_can_not_start_yet),
         TEST(an_included_update_is_not_called_stale_when_the_store_can_not_say),
