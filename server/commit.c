@@ -308,28 +308,44 @@ void commit_start(struct run *r)
     sl_executor_submit(r->c->env.executor, &r->work.job);
 }
 
+static enum sl_code journal_attempt(struct run *r, struct sl_err *err)
+{
+    struct sl_store *s = r->c->env.store;
+    uint32_t *members = sl_calloc(r->round.n_members, sizeof(*members));
+    if (members == NULL)
+        return sl_err_set(err, SL_E_NOMEM, "round");
+    for (size_t i = 0; i < r->round.n_members; i++)
+        members[i] = r->round.members[i].client;
+    enum sl_code rc = s->ops->round_open(s, r->id, r->round.number, r->round.attempt, members,
+                                         r->round.n_members,
+                                         sl_round_remaining_ms(&r->round, r->c->now_ms), err);
+    free(members);
+    return rc;
+}
+
+bool commit_attempt(struct run *r)
+{
+    struct sl_err err;
+    if (!r->unjournalled)
+        return true;
+    enum sl_code rc = journal_attempt(r, &err);
+    if (rc != SL_OK) {
+        core_fault(r->c, rc, &err);
+        return false;
+    }
+    r->unjournalled = false;
+    poll_serve(r->c);
+    return true;
+}
+
 static void repeat(struct run *r)
 {
-    struct sl_coordinator *c = r->c;
-    struct sl_err err;
-    uint32_t *members = sl_calloc(r->round.n_members, sizeof(*members));
-    enum sl_code rc = members == NULL ? sl_err_set(&err, SL_E_NOMEM, "round") : SL_OK;
-    for (size_t i = 0; rc == SL_OK && i < r->round.n_members; i++)
-        members[i] = r->round.members[i].client;
-    if (rc == SL_OK)
-        rc = c->env.store->ops->round_open(c->env.store, r->id, r->round.number, r->round.attempt,
-                                           members, r->round.n_members,
-                                           sl_round_remaining_ms(&r->round, c->now_ms), &err);
-    free(members);
-    if (rc != SL_OK) {
-        core_fault(c, rc, &err);
-        return;
-    }
-    sl_log_write(c->env.log, SL_LOG_WARN,
+    sl_log_write(r->c->env.log, SL_LOG_WARN,
                  "round %" PRIu32 ": %zu of %zu updates, quorum %" PRIu32 "; attempt %" PRIu32,
                  r->round.number, r->round.n_accepted, r->round.n_members, r->round.cfg.quorum,
                  r->round.attempt);
-    poll_serve(c);
+    r->unjournalled = true;
+    commit_attempt(r);
 }
 
 void commit_act(struct run *r, enum sl_round_action action)

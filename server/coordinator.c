@@ -254,8 +254,8 @@ void sl_coordinator_forget(struct sl_coordinator *c, sl_request_id id)
 static void journal_progress(struct run *r)
 {
     struct sl_coordinator *c = r->c;
-    if (c->now_ms - r->journalled_ms < TICK_MS)
-        return;
+    if (r->unjournalled || c->now_ms - r->journalled_ms < TICK_MS)
+        return; /* an attempt must not be given the next one's time */
     struct sl_err err;
     r->journalled_ms = c->now_ms;
     enum sl_code rc = c->env.store->ops->round_progress(

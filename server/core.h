@@ -123,6 +123,7 @@ struct run {
     struct client_eval eval;
     uint64_t eval_deadline_ms;
     uint64_t opened_ms, journalled_ms;
+    bool unjournalled; /* the attempt is repeated, and the store does not know yet */
     double wall_open, wall_s;
     uint64_t wire_open, bytes_up, bytes_down;
     double accuracy, loss;
@@ -212,6 +213,9 @@ enum sl_code meta_check_eval(const struct run *r, uint32_t client, const struct 
 /* --- commit.c --- */
 void commit_start(struct run *r);
 void commit_act(struct run *r, enum sl_round_action action);
+/* Journals a repeated attempt and tells its members, unless that is done. false: the store refused it;
+ * until it is done no task of the attempt is given and no update accepted. */
+bool commit_attempt(struct run *r);
 
 /* --- poll.c --- */
 void poll_take(struct sl_coordinator *c, struct sl_client_entry *e, sl_request_id id,

@@ -143,7 +143,7 @@ static bool find_task(struct sl_coordinator *c, struct sl_client_entry *e, struc
         m->poll_reply.task.evaluate = true;
         return true;
     }
-    if (r->phase != RUN_OPEN)
+    if (r->phase != RUN_OPEN || r->unjournalled)
         return false;
     const struct sl_member *member = sl_round_member(&r->round, client);
     if (member == NULL || member->state == SL_MEMBER_ACCEPTED || member->state == SL_MEMBER_FAILED)

@@ -265,6 +265,7 @@ void run_begin_counting(struct run *r, uint64_t spent_ms)
     r->next_order = 0;
     r->weight_in = 0;
     r->work.stepped = false;
+    r->unjournalled = false;
     sl_sum_clear(&r->sum);
     for (uint32_t i = 0; i < r->n_slots; i++)
         upload_reset(&r->uploads[i]);
@@ -360,6 +361,9 @@ void run_retry(struct run *r)
             commit_start(r);
         break;
     case RUN_OPEN:
+        commit_attempt(r);
+        upload_advance(r);
+        break;
     case RUN_CLOSING:
         upload_advance(r);
         break;

@@ -210,6 +210,19 @@ static void add_from(struct run *r, struct upload *u, const uint8_t *bytes)
         add_failed(r, rc, &err);
 }
 
+static bool journal(struct run *r, const struct sl_member_row *row)
+{
+    struct sl_store *s = r->c->env.store;
+    struct sl_err err;
+    if (!commit_attempt(r))
+        return false;
+    enum sl_code rc = s->ops->accept(s, r->id, r->round.number,
+                                     sl_round_remaining_ms(&r->round, r->c->now_ms), row, &err);
+    if (rc != SL_OK)
+        core_fault(r->c, rc, &err);
+    return rc == SL_OK;
+}
+
 /* The update is good: journal, acknowledge, add. bytes: of a one-chunk update, else NULL. */
 static void accept(struct run *r, struct upload *u, const uint8_t *bytes)
 {
@@ -230,15 +243,10 @@ static void accept(struct run *r, struct upload *u, const uint8_t *bytes)
                                 .slot = u->position,
                                 .blob = u->blob,
                                 .meta = u->meta};
-    struct sl_err err;
-    enum sl_code rc = c->env.store->ops->accept(c->env.store, r->id, r->round.number,
-                                                sl_round_remaining_ms(&r->round, c->now_ms), &row,
-                                                &err);
-    if (rc != SL_OK) { /* no acknowledgement: the client keeps it and is asked again */
+    if (!journal(r, &row)) { /* no acknowledgement: the client keeps it and is asked again */
         if (u->asks)
             core_stall(c, u->request, 0);
         upload_reset(u);
-        core_fault(c, rc, &err);
         return;
     }
     SL_CRASH_POINT("after_journal");

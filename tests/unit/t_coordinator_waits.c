@@ -115,6 +115,61 @@ static void a_plan_is_queued_though_its_run_can_not_start_yet(void **state)
     rig_expect_run(r, "1 0 0 open");
 }
 
+static void a_repeat_that_is_journalled_late_is_told_then(void **state)
+{
+    struct rig *r = *state;
+    r->env.poll_hold_ms = 0;
+    uint64_t run = rig_start(r, &(struct rig_plan){.rounds = 1, .quorum = 1, .retries = 1});
+    rig_sleep(r, 59000);
+    struct sl_msg failed = {.kind = SL_MSG_TASK_FAILED};
+    failed.task_failed.run_id = run;
+    rig_send(r, 0, &failed);
+    sl_request_id poll = rig_poll(r, 0);
+    r->ops->refuse[RIG_ROUND_OPEN] = 1;
+    rig_sleep(r, 60999);
+    rig_expect_run(r, "1 0 1 open");
+    assert_true(rig_fault(r));
+    assert_false(rig_answered(r, poll));
+    rig_sleep(r, 61000);
+    assert_false(rig_fault(r));
+    assert_int_equal(rig_answer(r, poll, SL_MSG_POLL_REPLY)->poll_reply.task.attempt, 1);
+    assert_int_equal(rig_task(r, 1).attempt, 1);
+}
+
+static void a_repeat_that_is_journalled_late_is_not_repeated_once_more(void **state)
+{
+    struct rig *r = *state;
+    rig_start(r, &(struct rig_plan){.rounds = 1, .quorum = 0.5, .retries = 1});
+    r->ops->refuse[RIG_ROUND_OPEN] = 1;
+    rig_sleep(r, 70000);
+    rig_expect_run(r, "1 0 1 open");
+    rig_kill(r, false);
+    rig_boot(r);
+    rig_expect_run(r, "1 0 1 open");
+    rig_sleep(r, 131000);
+    rig_expect_run(r, "1 0 1 over");
+}
+
+static void a_repeat_that_was_never_journalled_has_its_whole_time_after_a_kill(void **state)
+{
+    struct rig *r = *state;
+    uint64_t run = rig_start(r, &(struct rig_plan){.rounds = 1, .retries = 1});
+    rig_give(r, 0, run, 0, 1);
+    rig_sleep(r, 59500);
+    r->ops->refuse[RIG_ROUND_OPEN] = RIG_ALWAYS;
+    rig_sleep(r, 70000);
+    rig_expect_run(r, "1 0 1 open");
+    sl_request_id put = rig_give(r, 1, run, 0, 1);
+    assert_false(rig_answered(r, put)); /* not acknowledged before the attempt is journalled */
+    rig_kill(r, false);
+    r->ops->refuse[RIG_ROUND_OPEN] = 0;
+    rig_boot(r);
+    rig_sleep(r, 72000);
+    rig_expect_run(r, "1 0 1 open");
+    rig_give(r, 1, run, 0, 1);
+    rig_expect_run(r, "1 1 1 over");
+}
+
 static void an_included_update_is_not_called_stale_when_the_store_can_not_say(void **state)
 {
     struct rig *r = *state;
@@ -141,6 +196,9 @@ int main(void)
         TEST(a_run_ended_by_a_job_lets_the_next_begin),
         TEST(a_run_whose_state_is_stored_late_goes_on_after_a_kill),
         TEST(a_plan_is_queued_though_its_run_can_not_start_yet),
+        TEST(a_repeat_that_is_journalled_late_is_told_then),
+        TEST(a_repeat_that_is_journalled_late_is_not_repeated_once_more),
+        TEST(a_repeat_that_was_never_journalled_has_its_whole_time_after_a_kill),
         TEST(an_included_update_is_not_called_stale_when_the_store_can_not_say),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
