@@ -9,6 +9,8 @@
 #include "common/text.h"
 #include "server/core.h"
 
+#define NEVER UINT64_MAX
+
 /* --- answers ------------------------------------------------------------------------------------ */
 
 static void reply(struct sl_coordinator *c, sl_request_id id, const struct sl_msg *m)
@@ -34,6 +36,14 @@ static void reply_ack(struct sl_coordinator *c, sl_request_id id, bool ok, const
     reply(c, id, &m);
 }
 
+/* A second after the first of what failed meanwhile, whatever else happens till then. */
+static void try_again(struct sl_coordinator *c)
+{
+    if (c->again_ms == 0)
+        c->again_ms = c->now_ms + TICK_MS;
+    core_wake(c);
+}
+
 void core_fault(struct sl_coordinator *c, enum sl_code code, const struct sl_err *err)
 {
     c->fault.code = code;
@@ -41,7 +51,7 @@ void core_fault(struct sl_coordinator *c, enum sl_code code, const struct sl_err
     if (strcmp(c->said, err->msg) != 0)
         sl_log_write(c->env.log, SL_LOG_ERROR, "%s; trying again every second", err->msg);
     memcpy(c->said, err->msg, sizeof(c->said));
-    c->env.wake_at(c->env.ctx, c->now_ms + TICK_MS);
+    try_again(c);
 }
 
 void core_stall(struct sl_coordinator *c, sl_request_id id, uint64_t offset)
@@ -53,6 +63,7 @@ void core_stall(struct sl_coordinator *c, sl_request_id id, uint64_t offset)
     }
     c->stalled = more;
     c->stalled[c->n_stalled++] = (struct stalled){id, offset};
+    try_again(c);
 }
 
 /* What failed a second ago is tried again: a disk may have room by now. */
@@ -62,6 +73,7 @@ static void retry(struct sl_coordinator *c)
     struct stalled *stalled = c->stalled;
     c->stalled = NULL;
     c->n_stalled = 0;
+    c->again_ms = 0;
     for (size_t i = 0; i < n; i++)
         core_reply_put(c, stalled[i].id, SL_PUT_MORE, stalled[i].offset, "");
     free(stalled);
@@ -72,22 +84,28 @@ static void retry(struct sl_coordinator *c)
         run_retry(c->run);
 }
 
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 void core_wake(struct sl_coordinator *c)
 {
-    uint64_t at = c->now_ms + TICK_MS;
     const struct run *r = c->run;
-    bool open = r != NULL && r->phase == RUN_OPEN;
-    bool evals = r != NULL && r->phase == RUN_CLIENT_EVAL;
-    bool again = c->fault.code != SL_OK || c->n_stalled > 0;
-    bool next = c->fault.code == SL_OK && run_waits_in_queue(c);
-    if (open && r->round.deadline_at_ms < at)
-        at = r->round.deadline_at_ms;
-    if (evals && r->eval_deadline_ms < at)
-        at = r->eval_deadline_ms;
-    if (next)
+    uint64_t at = c->again_ms != 0 ? c->again_ms : NEVER;
+    if (c->env.poll_hold_ms > 0) /* to tell who was held long enough */
+        at = earlier(at, c->timed_ms + TICK_MS);
+    if (r != NULL && r->phase == RUN_OPEN) {
+        at = earlier(at, r->round.deadline_at_ms);
+        if (!r->unjournalled)
+            at = earlier(at, r->journalled_ms + TICK_MS);
+    }
+    if (r != NULL && r->phase == RUN_CLIENT_EVAL)
+        at = earlier(at, r->eval_deadline_ms);
+    if (c->fault.code == SL_OK && run_waits_in_queue(c))
         at = c->now_ms;
-    if (open || evals || again || next || c->env.poll_hold_ms > 0)
-        c->env.wake_at(c->env.ctx, at);
+    if (at != NEVER)
+        c->env.wake_at(c->env.ctx, at > c->now_ms ? at : c->now_ms);
 }
 
 /* --- other requests ----------------------------------------------------------------------------- */
@@ -266,8 +284,9 @@ static void journal_progress(struct run *r)
 
 void sl_coordinator_time(struct sl_coordinator *c, uint64_t now_ms)
 {
-    c->now_ms = now_ms;
-    retry(c);
+    c->now_ms = c->timed_ms = now_ms;
+    if (c->again_ms != 0 && now_ms >= c->again_ms)
+        retry(c);
     struct run *r = c->run;
     if (r != NULL && r->phase == RUN_OPEN) {
         struct sl_round_event ev = {.kind = SL_ROUND_EV_TIME, .now_ms = now_ms};
@@ -486,7 +505,7 @@ enum sl_code sl_coordinator_new(const struct sl_coordinator_env *env, uint64_t n
     if (c == NULL)
         return sl_err_set(err, SL_E_NOMEM, "coordinator");
     c->env = *env;
-    c->now_ms = now_ms;
+    c->now_ms = c->timed_ms = now_ms;
     enum sl_code rc = sl_registry_load(&c->registry, env->store, env->max_clients, err);
     if (rc == SL_OK)
         rc = env->store->ops->each_run(env->store, load_run, c, err);

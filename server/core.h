@@ -147,7 +147,8 @@ struct sl_coordinator {
     struct run_entry *runs;
     size_t n_runs;
     struct run *run; /* active, or the last */
-    uint64_t now_ms;
+    uint64_t now_ms, timed_ms; /* of the last event, of the last of time */
+    uint64_t again_ms;         /* when what failed is tried again; 0 = nothing did */
     bool paused, draining;
     struct sl_err fault; /* the store failed; tried again at the next tick */
     char said[SL_ERR_MAX]; /* the fault that was logged last, until something is committed */

@@ -115,6 +115,23 @@ static void a_plan_is_queued_though_its_run_can_not_start_yet(void **state)
     rig_expect_run(r, "1 0 0 open");
 }
 
+/* Somebody asks every half second. */
+static void what_failed_is_tried_again_however_much_is_asked_meanwhile(void **state)
+{
+    struct rig *r = *state;
+    r->env.poll_hold_ms = 0;
+    rig_boot(r);
+    rig_enrol(r, 0, 3);
+    r->ops->refuse[RIG_ROUND_OPEN] = 1;
+    rig_submit(r, &(struct rig_plan){.rounds = 1});
+    for (int i = 0; i < 8; i++) {
+        assert_true(rig_fault(r) == (i < 2));
+        rig_sleep(r, r->now + 500);
+        rig_poll(r, 2);
+    }
+    rig_expect_run(r, "1 0 0 open");
+}
+
 static void a_repeat_that_is_journalled_late_is_told_then(void **state)
 {
     struct rig *r = *state;
@@ -196,6 +213,7 @@ int main(void)
         TEST(a_run_ended_by_a_job_lets_the_next_begin),
         TEST(a_run_whose_state_is_stored_late_goes_on_after_a_kill),
         TEST(a_plan_is_queued_though_its_run_can_not_start_yet),
+        TEST(what_failed_is_tried_again_however_much_is_asked_meanwhile),
         TEST(a_repeat_that_is_journalled_late_is_told_then),
         TEST(a_repeat_that_is_journalled_late_is_not_repeated_once_more),
         TEST(a_repeat_that_was_never_journalled_has_its_whole_time_after_a_kill),
