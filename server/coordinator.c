@@ -82,6 +82,7 @@ static void retry(struct sl_coordinator *c)
     c->fault = (struct sl_err){0};
     if (c->run != NULL)
         run_retry(c->run);
+    poll_serve(c); /* what became of an update may be known now */
 }
 
 static uint64_t earlier(uint64_t a, uint64_t b)
@@ -434,6 +435,8 @@ enum sl_code sl_coordinator_revoke(struct sl_coordinator *c, uint64_t now_ms, ui
 void sl_coordinator_pause(struct sl_coordinator *c, bool paused)
 {
     c->paused = paused;
+    if (!paused)
+        c->env.wake_at(c->env.ctx, c->now_ms); /* the next round may be due */
 }
 
 void sl_coordinator_drain(struct sl_coordinator *c, uint64_t now_ms)

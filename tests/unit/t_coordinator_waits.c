@@ -81,6 +81,21 @@ static void a_run_ended_by_a_job_lets_the_next_begin(void **state)
     rig_expect_run(r, "2 0 0 open");
 }
 
+static void a_pause_that_is_lifted_is_seen(void **state)
+{
+    struct rig *r = *state;
+    r->env.poll_hold_ms = 0;
+    uint64_t run = rig_start(r, &(struct rig_plan){.rounds = 2});
+    sl_coordinator_pause(r->c, true);
+    rig_give(r, 0, run, 0, 1);
+    rig_give(r, 1, run, 0, 1);
+    rig_sleep(r, 5000);
+    rig_expect_run(r, "1 1 0 paused");
+    sl_coordinator_pause(r->c, false);
+    rig_sleep(r, 5000);
+    rig_expect_run(r, "1 1 0 open");
+}
+
 /* --- refused by the store
  * ---------------------------------------------------------------------------- */
 
@@ -113,6 +128,23 @@ static void a_plan_is_queued_though_its_run_can_not_start_yet(void **state)
     rig_sleep(r, 7000);
     assert_false(rig_fault(r));
     rig_expect_run(r, "1 0 0 open");
+}
+
+static void a_pending_poll_is_settled_when_the_store_can_say_again(void **state)
+{
+    struct rig *r = *state;
+    r->env.poll_hold_ms = 0;
+    uint64_t run = rig_start(r, &(struct rig_plan){.rounds = 1});
+    rig_give(r, 0, run, 0, 1);
+    rig_give(r, 1, run, 0, 1);
+    r->ops->refuse[RIG_WAS_INCLUDED] = 2;
+    sl_request_id id = rig_poll_pending(r, 0, run, 0);
+    assert_false(rig_answered(r, id));
+    rig_sleep(r, 1000);
+    assert_false(rig_answered(r, id));
+    rig_sleep(r, 2000);
+    const struct sl_msg *m = rig_answer(r, id, SL_MSG_POLL_REPLY);
+    assert_true(m->poll_reply.has_settled && m->poll_reply.settled_committed);
 }
 
 /* Somebody asks every half second. */
@@ -211,8 +243,10 @@ int main(void)
         TEST(a_round_opened_by_a_job_ends_at_its_deadline),
         TEST(a_round_opened_by_a_job_ends_at_its_deadline_with_a_quorum),
         TEST(a_run_ended_by_a_job_lets_the_next_begin),
+        TEST(a_pause_that_is_lifted_is_seen),
         TEST(a_run_whose_state_is_stored_late_goes_on_after_a_kill),
         TEST(a_plan_is_queued_though_its_run_can_not_start_yet),
+        TEST(a_pending_poll_is_settled_when_the_store_can_say_again),
         TEST(what_failed_is_tried_again_however_much_is_asked_meanwhile),
         TEST(a_repeat_that_is_journalled_late_is_told_then),
         TEST(a_repeat_that_is_journalled_late_is_not_repeated_once_more),
