@@ -34,6 +34,13 @@ def memory_mb(pid):
     return rss / 1024, private / 1024
 
 
+def cpu_s(pid):
+    """Processor time of a process so far."""
+    with open(f"/proc/{pid}/stat") as f:
+        word = f.read().rsplit(")", 1)[1].split()
+    return (int(word[11]) + int(word[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def peak_mb(pid):
     with open(f"/proc/{pid}/status") as f:
         return next(int(l.split()[1]) for l in f if l.startswith("VmHWM")) / 1024
@@ -51,17 +58,24 @@ def case(model, n, rounds, out):
         start_s = time.monotonic() - began
         time.sleep(1)
         idle = memory_mb(f.clients[0].p.pid)
-        plan = f.write("plan.yaml", PLAN.format(rounds=rounds, n=n, model=model))
-        f.submit(plan)
-        f.finish()
-        lines = [o for o in f.report() if o["event"] == "round"]
+        # a run of one round first: what is loaded once is not counted as processor time
+        f.submit(f.write("one.yaml", PLAN.format(rounds=1, n=n, model=model)))
+        f.finish(1)
+        pids = [c.p.pid for c in f.clients.values()]
+        server_cpu, client_cpu = cpu_s(f.server.p.pid), sum(map(cpu_s, pids))
+        f.submit(f.write("plan.yaml", PLAN.format(rounds=rounds, n=n, model=model)))
+        f.finish(2)
+        server_cpu = cpu_s(f.server.p.pid) - server_cpu
+        client_cpu = sum(map(cpu_s, pids)) - client_cpu
+        lines = [o for o in f.report(2) if o["event"] == "round"]
         ms = sorted(1e3 * o["wall_s"] for o in lines[3:])
-        payload = 2 * n * 4 * f.report()[0]["parameters"]
+        payload = 2 * n * 4 * f.report(2)[0]["parameters"]
         wire = statistics.median(o["wire_bytes"] for o in lines[3:])
         time.sleep(4)
         after = memory_mb(f.clients[0].p.pid)
         row = {"model": model, "clients": n, "rounds": rounds, "median_ms": round(statistics.median(ms), 2),
-               "best_ms": round(ms[0], 2), "p90_ms": round(ms[len(ms) * 9 // 10], 2),
+               "server_cpu_ms": round(1e3 * server_cpu / rounds, 2),
+               "client_cpu_ms_each": round(1e3 * client_cpu / rounds / n, 2), "best_ms": round(ms[0], 2), "p90_ms": round(ms[len(ms) * 9 // 10], 2),
                "wire_over_payload": round(wire / payload, 4), "start_s": round(start_s, 2),
                "idle_rss_mb": round(idle[0], 1), "idle_private_mb": round(idle[1], 1),
                "after_rss_mb": round(after[0], 1), "after_private_mb": round(after[1], 1),
