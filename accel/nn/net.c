@@ -140,6 +140,10 @@ static void leave(const struct sl_pass_ctx *c, size_t i,
     add_pass(to->bits, now->bits, before->bits);
     to->infinities += now->infinities - before->infinities;
     to->ternary_macs += now->ternary_macs - before->ternary_macs;
+    for (int r = 0; r < SL_ROLES; r++) {
+        to->widths[r] += now->widths[r] - before->widths[r];
+        to->wide[r] += now->wide[r] - before->wide[r];
+    }
 }
 
 const float *sl_net_sequence_forward(const struct sl_pass_ctx *c, size_t first,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "accel/nn/train.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -122,6 +123,12 @@ void sl_trainer_free(struct sl_trainer *t)
     free(t->order);
     free(t->order_scratch);
     free(t);
+}
+
+void sl_trainer_set_lr(struct sl_trainer *t, double lr)
+{
+    assert(lr >= 0.0 && lr <= 1e6);
+    t->optim.lr = lr;
 }
 
 size_t sl_trainer_bytes(const struct sl_trainer *t)

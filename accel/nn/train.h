@@ -83,6 +83,9 @@ void sl_trainer_free(struct sl_trainer *t); /* NULL allowed */
 /* Other options for the unit from now on, so that one model can be evaluated at several
  * budgets. What o points to outlives the trainer or the next call. */
 void sl_trainer_set_unit_options(struct sl_trainer *t, const struct sl_unit_options *o);
+/* The learning rate of the steps from now on, until the next begin; a gradient hook may
+ * call it for its own step. Outside 0 to 1e6 is a bug. */
+void sl_trainer_set_lr(struct sl_trainer *t, double lr);
 size_t sl_trainer_bytes(
     const struct sl_trainer *t); /* of its arena; what is never used stays
                                     unmapped (optimiser state of plain SGD) */

@@ -367,13 +367,11 @@ static uint32_t pick(const struct sl_fast_call *f, const float *x,
     return sl_bfp_pick(num, den, eps);
 }
 
-uint32_t sl_fast_width_of(const struct sl_fast_call *f, int tensor, const float *x,
-                          const struct sl_bfp_lines *lines, int32_t exponent_t,
-                          struct sl_fast_width *known)
+static uint32_t adaptive_m(const struct sl_fast_call *f, const float *x,
+                           const struct sl_bfp_lines *lines, int32_t exponent_t,
+                           struct sl_fast_width *known)
 {
     const struct sl_unit_ctx *c = f->ctx;
-    if (f->o.precision != SL_FAST_ADAPTIVE)
-        return fixed_m(&f->o, tensor);
     if (known == NULL || c->place.iteration >= c->place.n_iterations)
         return pick(f, x, lines, exponent_t); /* evaluation leaves no trace */
     bool same =
@@ -385,6 +383,18 @@ uint32_t sl_fast_width_of(const struct sl_fast_call *f, int tensor, const float 
     known->version = c->version;
     known->part = c->place.part;
     return known->m;
+}
+
+uint32_t sl_fast_width_of(const struct sl_fast_call *f, int tensor, const float *x,
+                          const struct sl_bfp_lines *lines, int32_t exponent_t,
+                          struct sl_fast_width *known)
+{
+    if (f->o.precision != SL_FAST_ADAPTIVE)
+        return fixed_m(&f->o, tensor);
+    uint32_t m = adaptive_m(f, x, lines, exponent_t, known);
+    f->ctx->ledger.widths[tensor]++;
+    f->ctx->ledger.wide[tensor] += m > 2;
+    return m;
 }
 
 size_t sl_fast_noise_bytes(const struct sl_fast_options *o, size_t values)

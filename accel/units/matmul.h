@@ -19,6 +19,7 @@ struct sl_kernels;
 
 enum sl_role { SL_ROLE_WEIGHT, SL_ROLE_ACTIVATION, SL_ROLE_GRADIENT };
 enum sl_pass { SL_PASS_FORWARD, SL_PASS_INPUT_GRADIENT, SL_PASS_WEIGHT_GRADIENT };
+#define SL_ROLES 3
 #define SL_PASSES 3
 
 /* A row-major matrix as it lies in memory: rows `ld` values apart. Transposed: the
@@ -63,6 +64,8 @@ struct sl_unit_ledger {
     uint64_t bits[SL_PASSES];
     uint64_t infinities;
     uint64_t ternary_macs; /* of `macs`, those by bit planes */
+    /* Adaptive width of "fast", by role: how often one was asked for, and was 4 bits. */
+    uint64_t widths[SL_ROLES], wide[SL_ROLES];
 };
 
 struct sl_matmul_unit;

@@ -121,7 +121,12 @@ struct sl_unit_ledger sl_unit_ledger_since(const struct sl_unit_ledger *now,
         l.conversions[p] -= before->conversions[p];
         l.bits[p] -= before->bits[p];
     }
+    for (int r = 0; r < SL_ROLES; r++) {
+        l.widths[r] -= before->widths[r];
+        l.wide[r] -= before->wide[r];
+    }
     l.infinities -= before->infinities;
+    l.ternary_macs -= before->ternary_macs;
     return l;
 }
 

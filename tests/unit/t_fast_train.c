@@ -198,11 +198,24 @@ static void limits_of_alpha_choose_two_or_four_bits(void **state)
     bench_init(&b, "lenet", 16, 0);
     train(&b);
     assert_true(mean_passes(b.t) == 1.0);
+    for (int r = 0; r < SL_ROLES; r++) {
+        assert_true(sl_trainer_ledger(b.t)->widths[r] > 0);
+        assert_int_equal(sl_trainer_ledger(b.t)->wide[r], 0);
+    }
     bench_deinit(&b);
     b.o.alpha = -INFINITY;
     bench_init(&b, "lenet", 16, 0);
     train(&b);
     assert_true(mean_passes(b.t) == 4.0);
+    const struct sl_unit_ledger *all = sl_trainer_ledger(b.t);
+    for (int r = 0; r < SL_ROLES; r++) {
+        uint64_t wide = 0;
+        const struct sl_unit_ledger *l;
+        for (size_t i = 0; (l = sl_trainer_layer_ledger(b.t, i)) != NULL; i++)
+            wide += l->wide[r];
+        assert_int_equal(all->wide[r], all->widths[r]);
+        assert_int_equal(all->wide[r], wide);
+    }
     bench_deinit(&b);
 }
 

@@ -354,6 +354,44 @@ static void the_hook_sees_each_step_and_may_change_gradients(void **state)
     sl_model_free(m);
 }
 
+static void set_lr(void *ctx, uint64_t step, const float *values, float *grads, size_t n)
+{
+    struct sl_trainer *const *t = ctx;
+    sl_trainer_set_lr(*t, step == 0 ? 0.05 : 0.0);
+}
+
+static void a_hook_may_set_the_learning_rate_of_its_step(void **state)
+{
+    struct sl_model *m = small(false, false);
+    struct sl_trainer_options o = {.max_batch = 32};
+    struct sl_trainer *t;
+    struct sl_err err;
+    struct sl_train_spec spec = plain;
+    const struct sl_samples s = {&set, chosen, N};
+    assert_int_equal(sl_trainer_new(m, &o, &t, &err), SL_OK);
+    size_t n = sl_model_layout(m)->n_values;
+    float *v = calloc(3 * n, sizeof(*v));
+    struct sl_train_result r;
+    sl_model_init_uniform(m, 1, v);
+    spec.local_steps = 1;
+    spec.lr = 0.05;
+    assert_int_equal(sl_train(t, v, &s, &spec, v + n, &r, &err), SL_OK);
+    spec.local_steps = 4;
+    spec.lr = 7.0;
+    spec.hook = set_lr;
+    spec.hook_ctx = &t;
+    assert_int_equal(sl_train(t, v, &s, &spec, v + 2 * n, &r, &err), SL_OK);
+    assert_memory_equal(v + n, v + 2 * n, n * sizeof(*v));
+    spec.hook = NULL; /* a new training has its own */
+    spec.local_steps = 1;
+    spec.lr = 0.05;
+    assert_int_equal(sl_train(t, v, &s, &spec, v + 2 * n, &r, &err), SL_OK);
+    assert_memory_equal(v + n, v + 2 * n, n * sizeof(*v));
+    free(v);
+    sl_trainer_free(t);
+    sl_model_free(m);
+}
+
 static void the_proximal_term_holds_values_back(void **state)
 {
     struct sl_model *m = small(false, false);
@@ -520,6 +558,7 @@ int main(void)
         cmocka_unit_test(dropout_depends_on_seed_round_and_client),
         cmocka_unit_test(orders_are_permutations_of_their_own),
         cmocka_unit_test(the_hook_sees_each_step_and_may_change_gradients),
+        cmocka_unit_test(a_hook_may_set_the_learning_rate_of_its_step),
         cmocka_unit_test(the_proximal_term_holds_values_back),
         cmocka_unit_test(divergence_is_an_error_and_leaves_outputs_alone),
         cmocka_unit_test(numbers_out_of_range_are_refused),
