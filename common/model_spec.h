@@ -35,6 +35,15 @@ enum sl_layer_kind {
     SL_LAYER_TERNARY_CONV2D, /* offset on the unit "rtn", ordinary ones on others */
 };
 
+/* What a ternary layer's values are on the unit "rtn". */
+enum sl_ternary_form {
+    SL_TERNARY_LEARNED, /* ternary, with learned scale and offset */
+    SL_TERNARY_PLAIN,   /* ternary; weights scaled by the mean magnitude of those that are
+                           not 0 (Li, Zhang, Liu: Ternary Weight Networks, 2016) */
+    SL_TERNARY_BINARY,  /* signs; weights scaled by their mean magnitude (Rastegari et al.:
+                           XNOR-Net, 2016) */
+};
+
 struct sl_layer_spec {
     enum sl_layer_kind kind;
     char name[SL_LAYER_NAME]; /* of its tensors ("fc1"); "" where it has none */
@@ -42,6 +51,7 @@ struct sl_layer_spec {
     bool bias, causal;
     float rate, eps, momentum;
     uint32_t n_body, n_shortcut; /* counted with everything nested inside */
+    enum sl_ternary_form form;
 };
 
 struct sl_model_spec {

@@ -16,6 +16,8 @@
 #define FLAG(key, field) {.path = key, .type = SL_FIELD_BOOL, PLACE(field)}
 #define NAME                                                                             \
     {.path = "name", .type = SL_FIELD_TEXT, PLACE(name), .flags = SL_ROW_OPTIONAL}
+static const char *const form_names[] = {"learned", "plain", "binary", NULL};
+#define FORM {.path = "form", .type = SL_FIELD_ENUM, PLACE(form), .names = form_names}
 #define EPS REAL("eps", eps, 1e-20, 1, 0)
 
 static const struct sl_row dense_rows[] = {
@@ -25,6 +27,16 @@ static const struct sl_row conv2d_rows[] = {
     COUNT("kernel", kernel, 1, WINDOW_MAX, SL_ROW_REQUIRED),
     COUNT("stride", stride, 1, WINDOW_MAX, 0),
     COUNT("pad", pad, 0, WINDOW_MAX, 0),
+    FLAG("bias", bias),
+    NAME};
+static const struct sl_row ternary_dense_rows[] = {
+    COUNT("out", out, 1, WIDTH_MAX, SL_ROW_REQUIRED), FORM, FLAG("bias", bias), NAME};
+static const struct sl_row ternary_conv2d_rows[] = {
+    COUNT("out", out, 1, WIDTH_MAX, SL_ROW_REQUIRED),
+    COUNT("kernel", kernel, 1, WINDOW_MAX, SL_ROW_REQUIRED),
+    COUNT("stride", stride, 1, WINDOW_MAX, 0),
+    COUNT("pad", pad, 0, WINDOW_MAX, 0),
+    FORM,
     FLAG("bias", bias),
     NAME};
 static const struct sl_row maxpool_rows[] = {
@@ -59,8 +71,8 @@ static const struct kind {
     [SL_LAYER_BATCHNORM] = {KEYS(batchnorm_rows), NULL},
     [SL_LAYER_MHSA] = {KEYS(mhsa_rows), "heads"},
     [SL_LAYER_RESIDUAL] = {{NULL, 0}, NULL},
-    [SL_LAYER_TERNARY_DENSE] = {KEYS(dense_rows), "out"},
-    [SL_LAYER_TERNARY_CONV2D] = {KEYS(conv2d_rows), NULL},
+    [SL_LAYER_TERNARY_DENSE] = {KEYS(ternary_dense_rows), "out"},
+    [SL_LAYER_TERNARY_CONV2D] = {KEYS(ternary_conv2d_rows), NULL},
 };
 
 #define N_KINDS (sizeof(kinds) / sizeof(kinds[0]))

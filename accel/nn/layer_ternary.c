@@ -7,7 +7,9 @@
  * product goes by bit planes, and what is kept for backward is three bits an activation:
  * t, and whether |x| <= 1; x is not read again. With upstream gradient G, all in fp32: ga
  * = G q, dx = gamma_a ga [|x| <= 1], dgamma_a = sum ga t, dbeta_a = sum ga; gw = G^T a,
- * dw = gw, dgamma_w = sum gw tw, dbeta_w = sum gw. On any other unit the layer is an
+ * dw = gw, dgamma_w = sum gw tw, dbeta_w = sum gw. The forms "plain" and "binary" are the
+ * same with gamma_a = 1, no offsets and gamma_w taken from the weights at each step; these
+ * four parameters stay as they are. On any other unit the layer is an
  * ordinary one of weight and bias: clients of both sorts share a model, and scale and
  * offset have gradient 0 there. */
 #include "accel/nn/layer.h"
@@ -145,6 +147,7 @@ static void *carve(struct carver *c, size_t n, size_t size)
 struct kept {
     uint64_t version;
     const float *data;
+    float gamma; /* mean magnitude of the weights that are not 0 */
     bool finite;
 };
 
@@ -267,6 +270,36 @@ static void unit_bytes(const struct sl_layer *l, size_t n, const struct sl_matmu
         ret->keep = lay_weights(l, &s, NULL, &w);
 }
 
+/* --- scale and offset ----------------------------------------------------------------
+ */
+
+struct scales {
+    float gamma_a, beta_a, gamma_w, beta_w;
+};
+
+static bool is_learned(const struct sl_layer *l)
+{
+    return l->spec.form == SL_TERNARY_LEARNED;
+}
+
+static struct scales scales_of(const struct sl_layer *l, const struct sl_pass_ctx *c,
+                               const struct weights *w)
+{
+    if (!is_learned(l))
+        return (struct scales){.gamma_a = 1.0f, .gamma_w = w->kept->gamma};
+    return (struct scales){
+        *sl_layer_value(l, c, GAMMA_A), *sl_layer_value(l, c, BETA_A),
+        *sl_layer_value(l, c, GAMMA_W), *sl_layer_value(l, c, BETA_W)};
+}
+
+static float mean_magnitude(const float *w, size_t n)
+{
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++)
+        sum += fabsf(w[i]);
+    return (float)(sum / (double)n);
+}
+
 /* --- forward -------------------------------------------------------------------------
  */
 
@@ -283,6 +316,11 @@ static void make_weights(const struct sl_layer *l, const struct sl_pass_ctx *c,
     if (sl_rtn_threshold(&as_product, &d, &gamma, &ignored) != SL_OK)
         return;
     w->kept->finite = true;
+    w->kept->gamma = gamma;
+    if (l->spec.form == SL_TERNARY_BINARY) {
+        w->kept->gamma = mean_magnitude(data, s->weights);
+        d = 0.0f;
+    }
     for (size_t o = 0; o < s->out; o++)
         ops->ternarise(data + o * s->taps, s->taps, d, w->flag + o * s->tap_words,
                        w->sign + o * s->tap_words, NULL);
@@ -301,14 +339,14 @@ static void make_weights(const struct sl_layer *l, const struct sl_pass_ctx *c,
 }
 
 /* Planes and clip mask of all lines; false for a NaN. */
-static bool make_bits(const struct sl_pass_ctx *c, const struct size *s, const float *x,
-                      const struct bits *bits)
+static bool make_bits(const struct sl_layer *l, const struct sl_pass_ctx *c,
+                      const struct size *s, const float *x, const struct bits *bits)
 {
+    float d = l->spec.form == SL_TERNARY_BINARY ? 0.0f : SL_RTN_ACTIVATION_D;
     bool good = true;
     for (size_t r = 0; r < s->rows && good; r++)
-        good = c->k->rtn.ternarise(x + r * s->line, s->line, SL_RTN_ACTIVATION_D,
-                                   bits->flag + r * s->words, bits->sign + r * s->words,
-                                   bits->clip + r * s->words);
+        good = c->k->rtn.ternarise(x + r * s->line, s->line, d, bits->flag + r * s->words,
+                                   bits->sign + r * s->words, bits->clip + r * s->words);
     return good;
 }
 
@@ -377,10 +415,9 @@ static void forward_ternary(const struct sl_layer *l, const struct sl_pass_ctx *
         make_weights(l, c, &s, &room, &w);
         converted += s.weights;
     }
-    sl_rtn_affine(*sl_layer_value(l, c, GAMMA_A), *sl_layer_value(l, c, BETA_A),
-                  sl_layer_value(l, c, GAMMA_W), sl_layer_value(l, c, BETA_W), 1, s.out,
-                  room.affine);
-    if (!make_bits(c, &s, x, &bits) || !w.kept->finite) {
+    struct scales k = scales_of(l, c, &w);
+    sl_rtn_affine(k.gamma_a, k.beta_a, &k.gamma_w, &k.beta_w, 1, s.out, room.affine);
+    if (!make_bits(l, c, &s, x, &bits) || !w.kept->finite) {
         for (size_t i = 0; i < c->n * l->out_size; i++)
             y[i] = NAN; /* no ternary values: the loss shows it */
     } else if (is_conv(l)) {
@@ -472,12 +509,12 @@ static void gradients(const struct sl_layer *l, const struct sl_pass_ctx *c,
 }
 
 static void decode(const struct sl_pass_ctx *c, size_t rows, size_t len,
-                   const uint64_t *flag, const uint64_t *sign, const float *gamma,
-                   const float *beta, float *ret)
+                   const uint64_t *flag, const uint64_t *sign, float gamma, float beta,
+                   float *ret)
 {
     float level[3];
     size_t words = SL_RTN_WORDS(len);
-    sl_rtn_levels(*gamma, *beta, level);
+    sl_rtn_levels(gamma, beta, level);
     for (size_t r = 0; r < rows; r++)
         c->k->rtn.decode(flag + r * words, sign + r * words, len, level, ret + r * len);
 }
@@ -499,18 +536,19 @@ static void backward_ternary(const struct sl_layer *l, const struct sl_pass_ctx 
     struct bits bits = bits_of(&s, aux);
     struct backward_room room;
     struct weights w;
-    const float *gamma_a = sl_layer_value(l, c, GAMMA_A);
     float *dw = sl_layer_grad(l, c, WEIGHT);
     lay_backward(&s, c->scratch, &room);
     lay_weights(l, &s, c->unit->keep, &w);
     float *ga = dx != NULL ? dx : room.ga;
-    decode(c, s.rows, s.line, bits.flag, bits.sign, gamma_a, sl_layer_value(l, c, BETA_A),
-           room.a);
-    decode(c, s.out, s.taps, w.flag, w.sign, sl_layer_value(l, c, GAMMA_W),
-           sl_layer_value(l, c, BETA_W), room.q);
+    struct scales k = scales_of(l, c, &w);
+    decode(c, s.rows, s.line, bits.flag, bits.sign, k.gamma_a, k.beta_a, room.a);
+    decode(c, s.out, s.taps, w.flag, w.sign, k.gamma_w, k.beta_w, room.q);
     gradients(l, c, &s, room.a, room.q, dy, ga, false, room.gw);
-    struct sl_rtn_sums sa = sums_of(ga, bits.flag, bits.sign, s.rows, s.line);
-    struct sl_rtn_sums sw = sums_of(room.gw, w.flag, w.sign, s.out, s.taps);
+    struct sl_rtn_sums sa = {0}, sw = {0};
+    if (is_learned(l)) {
+        sa = sums_of(ga, bits.flag, bits.sign, s.rows, s.line);
+        sw = sums_of(room.gw, w.flag, w.sign, s.out, s.taps);
+    }
     add_scalar(l, c, GAMMA_A, sa.gamma);
     add_scalar(l, c, BETA_A, sa.beta);
     add_scalar(l, c, GAMMA_W, sw.gamma);
@@ -520,7 +558,7 @@ static void backward_ternary(const struct sl_layer *l, const struct sl_pass_ctx 
     else
         memcpy(dw, room.gw, s.weights * sizeof(*dw));
     for (size_t r = 0; r < s.rows && dx != NULL; r++)
-        c->k->rtn.clip_grad(bits.clip + r * s.words, *gamma_a, dx + r * s.line, s.line,
+        c->k->rtn.clip_grad(bits.clip + r * s.words, k.gamma_a, dx + r * s.line, s.line,
                             dx + r * s.line);
 }
 

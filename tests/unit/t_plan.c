@@ -327,6 +327,8 @@ static const struct {
      "p:2: aggregation.fraction_bits: 41 is out of range (16 to 40)"},
     {"aggregation: {max_abs: 0}",
      "p:2: aggregation.max_abs: 0 is out of range (above 0 to 1000000)"},
+    {"model: {layers: [{ternary_dense: {out: 3, form: signs}}]}",
+     "p:2: model.layers[0].ternary_dense.form: signs is not available (learned, plain, binary)"},
     {"aggregation: {max_weight: 0}",
      "p:2: aggregation.max_weight: 0 is out of range (1 to 1000000000000)"},
     {"accelerator: {matmul: tpu}",
