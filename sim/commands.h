@@ -13,4 +13,6 @@ enum sl_code sl_command_partition(const struct sl_sim_options *o, struct sl_err 
 /* SL_E_FAILED without a message when a case failed: it has been printed. */
 enum sl_code sl_command_check(const struct sl_sim_options *o, struct sl_err *err);
 
+enum sl_code sl_command_experiment(const struct sl_sim_options *o, struct sl_err *err);
+
 #endif

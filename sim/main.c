@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* starling-sim: federated runs with virtual clients, partitions, conformance. */
+/* starling-sim: federated runs with virtual clients, partitions, conformance,
+ * experiments. */
 #include <stdio.h>
 #include <string.h>
 
@@ -14,6 +15,8 @@ static enum sl_code run_verb(const struct sl_sim_options *o, struct sl_err *err)
         return sl_command_run(o, err);
     if (strcmp(o->verb, "partition") == 0)
         return sl_command_partition(o, err);
+    if (strcmp(o->verb, "experiment") == 0)
+        return sl_command_experiment(o, err);
     return sl_command_check(o, err);
 }
 

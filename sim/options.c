@@ -12,6 +12,7 @@ const char sl_sim_help[] =
     "       starling-sim partition PLAN [options]  who owns which samples\n"
     "       starling-sim check DIR [options]       conformance cases through the "
     "product's code\n"
+    "       starling-sim experiment NAME --out DIR [options]   fast, tr, rtn, uplink\n"
     "\n"
     "run and partition:\n"
     "  --set KEY.PATH=VALUE  change a key of the plan (repeatable)\n"
@@ -26,6 +27,17 @@ const char sl_sim_help[] =
     "  --csv                 print the table as CSV\n"
     "check:\n"
     "  --only GLOB           only cases whose name matches (repeatable)\n"
+    "experiment:\n"
+    "  --out DIR             results, cell by cell, and report.html; the same command goes "
+    "on\n"
+    "                        where it was ended\n"
+    "  --seeds N,N,...       seeds (default: 1, 2, 3; rtn: to 5)\n"
+    "  --jobs N              cells at a time (default: 1)\n"
+    "  --only GLOB           only cells whose name matches (repeatable)\n"
+    "  --quick               a short form, seconds\n"
+    "  --list                print the cells' names, run nothing\n"
+    "  --no-run              report what is finished, run nothing\n"
+    "  --quiet               no progress\n"
     "\n"
     "  --help, --version\n"
     "\n"
@@ -44,6 +56,11 @@ enum option {
     OPT_SVG,
     OPT_CSV,
     OPT_ONLY,
+    OPT_OUT,
+    OPT_SEEDS,
+    OPT_QUICK,
+    OPT_LIST,
+    OPT_NO_RUN,
     OPT_HELP,
     OPT_VERSION,
 };
@@ -51,7 +68,8 @@ enum option {
 #define RUN 1u
 #define PARTITION 2u
 #define CHECK 4u
-#define ANY 7u
+#define EXPERIMENT 8u
+#define ANY 15u
 
 static const struct {
     const char *name;
@@ -62,12 +80,17 @@ static const struct {
     [OPT_SEED] = {"--seed", TAKES_VALUE, RUN | PARTITION},
     [OPT_REPORT] = {"--report", TAKES_VALUE, RUN},
     [OPT_MODEL_OUT] = {"--model-out", TAKES_VALUE, RUN},
-    [OPT_JOBS] = {"--jobs", TAKES_VALUE, RUN | CHECK},
+    [OPT_JOBS] = {"--jobs", TAKES_VALUE, RUN | CHECK | EXPERIMENT},
     [OPT_REPLAY] = {"--replay", TAKES_VALUE, RUN},
-    [OPT_QUIET] = {"--quiet", TAKES_NOTHING, RUN},
+    [OPT_QUIET] = {"--quiet", TAKES_NOTHING, RUN | EXPERIMENT},
     [OPT_SVG] = {"--svg", TAKES_VALUE, PARTITION},
     [OPT_CSV] = {"--csv", TAKES_NOTHING, PARTITION},
-    [OPT_ONLY] = {"--only", TAKES_VALUE, CHECK},
+    [OPT_ONLY] = {"--only", TAKES_VALUE, CHECK | EXPERIMENT},
+    [OPT_OUT] = {"--out", TAKES_VALUE, EXPERIMENT},
+    [OPT_SEEDS] = {"--seeds", TAKES_VALUE, EXPERIMENT},
+    [OPT_QUICK] = {"--quick", TAKES_NOTHING, EXPERIMENT},
+    [OPT_LIST] = {"--list", TAKES_NOTHING, EXPERIMENT},
+    [OPT_NO_RUN] = {"--no-run", TAKES_NOTHING, EXPERIMENT},
     [OPT_HELP] = {"--help", TAKES_NOTHING, ANY},
     [OPT_VERSION] = {"--version", TAKES_NOTHING, ANY},
 };
@@ -77,9 +100,9 @@ static const struct {
     unsigned bit; /* 0 = not in this version */
     const char *what;
 } verbs[] = {
-    {"run", RUN, "PLAN"},    {"partition", PARTITION, "PLAN"},
-    {"check", CHECK, "DIR"}, {"train-policy", 0, NULL},
-    {"attack", 0, NULL},     {"experiment", 0, NULL},
+    {"run", RUN, "PLAN"},       {"partition", PARTITION, "PLAN"},
+    {"check", CHECK, "DIR"},    {"experiment", EXPERIMENT, "NAME"},
+    {"train-policy", 0, NULL},  {"attack", 0, NULL},
     {"memory", 0, NULL},
 };
 
@@ -99,6 +122,31 @@ static enum sl_code parse_u64(const char *option, const char *text, uint64_t lo,
 static enum sl_code too_many(const char *option, struct sl_err *err)
 {
     return sl_err_set(err, SL_E_USAGE, "%s: more than %d times", option, SL_OPTIONS_MAX);
+}
+
+/* "1,2,3": whole numbers below 2^63, each once. */
+static enum sl_code parse_seeds(struct sl_sim_options *o, const char *text,
+                                struct sl_err *err)
+{
+    o->n_seeds = 0;
+    for (const char *at = text;; at++) {
+        char word[24];
+        size_t n = strcspn(at, ",");
+        if (o->n_seeds == SL_OPTIONS_MAX)
+            return too_many("--seeds: numbers", err);
+        snprintf(word, sizeof(word), "%.*s", (int)(n < 23 ? n : 23), at);
+        enum sl_code rc =
+            parse_u64("--seeds", word, 0, INT64_MAX, &o->seeds[o->n_seeds], err);
+        if (rc != SL_OK)
+            return rc;
+        for (size_t i = 0; i < o->n_seeds; i++)
+            if (o->seeds[i] == o->seeds[o->n_seeds])
+                return sl_err_set(err, SL_E_USAGE, "--seeds %.60s: %s twice", text, word);
+        o->n_seeds++;
+        at += n;
+        if (*at == '\0')
+            return SL_OK;
+    }
 }
 
 static enum sl_code apply(struct sl_sim_options *o, enum option which, const char *value,
@@ -146,6 +194,21 @@ static enum sl_code apply(struct sl_sim_options *o, enum option which, const cha
     case OPT_CSV:
         o->csv = true;
         break;
+    case OPT_OUT:
+        o->out = value;
+        break;
+    case OPT_SEEDS:
+        rc = parse_seeds(o, value, err);
+        break;
+    case OPT_QUICK:
+        o->quick = true;
+        break;
+    case OPT_LIST:
+        o->list = true;
+        break;
+    case OPT_NO_RUN:
+        o->no_run = true;
+        break;
     case OPT_HELP:
         o->help = true;
         break;
@@ -186,13 +249,14 @@ static enum sl_code check_verb(const struct sl_sim_options *o, unsigned used,
         return SL_OK;
     if (o->verb == NULL)
         return sl_err_set(err, SL_E_USAGE,
-                          "no verb (run, partition or check; see --help)");
+                          "no verb (run, partition, check or experiment; see --help)");
     for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
         if (strcmp(verbs[i].name, o->verb) != 0)
             continue;
         if (verbs[i].bit == 0)
             return sl_err_set(err, SL_E_USAGE,
-                              "%s is not in this version (run, partition and check are)",
+                              "%s is not in this version (run, partition, check and "
+                              "experiment are)",
                               o->verb);
         if (o->path == NULL)
             return sl_err_set(err, SL_E_USAGE, "%s wants a %s", o->verb, verbs[i].what);
@@ -201,7 +265,8 @@ static enum sl_code check_verb(const struct sl_sim_options *o, unsigned used,
                               "an option that %s does not take (see --help)", o->verb);
         return SL_OK;
     }
-    return sl_err_set(err, SL_E_USAGE, "unknown verb \"%.40s\" (run, partition or check)",
+    return sl_err_set(err, SL_E_USAGE,
+                      "unknown verb \"%.40s\" (run, partition, check or experiment)",
                       o->verb);
 }
 

@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "common/error.h"
 #include "common/plan.h"
@@ -13,15 +14,18 @@
 #define SL_OPTIONS_MAX 64 /* of each repeatable option */
 
 struct sl_sim_options {
-    const char *verb; /* run, partition, check; NULL = only --help or --version */
-    const char *path; /* PLAN or DIR */
+    const char *verb; /* run, partition, check, experiment; NULL = only --help, --version */
+    const char *path; /* PLAN, DIR or NAME */
     struct sl_plan_override set[SL_OPTIONS_MAX + 1];
     size_t n_set;
     const char *only[SL_OPTIONS_MAX];
     size_t n_only;
     const char *report, *model_out, *replay, *svg;
-    unsigned jobs; /* 0 = one a core */
-    bool quiet, csv, help, version;
+    const char *out; /* experiment: folder of the results */
+    uint64_t seeds[SL_OPTIONS_MAX];
+    size_t n_seeds;
+    unsigned jobs; /* 0 = one a core; experiment: one */
+    bool quiet, csv, quick, list, no_run, help, version;
     char seed_text[48]; /* "run.seed=N" of --seed; the last override */
 };
 

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* training.h - the two kinds of training that cells are made of: a federated run of a
+ * plan through the simulator, and a central training of the same plan's model on the
+ * whole training set, as one client would do it. Both are functions of the plan. Thread:
+ * any, several at once; each trains on one thread. */
+#ifndef SL_SIM_EXPERIMENT_TRAINING_H
+#define SL_SIM_EXPERIMENT_TRAINING_H
+
+#include <jansson.h>
+
+#include "accel/nn/model.h"
+#include "accel/nn/train.h"
+#include "accel/units/setup.h"
+#include "common/dataset.h"
+#include "common/error.h"
+#include "common/plan.h"
+
+/* The plan of a cell, with its seed as run.seed. The caller deinits *ret. */
+enum sl_code sl_cell_plan(const json_t *cell, struct sl_plan *ret, struct sl_err *err);
+
+/* Runs the plan. *ret: accuracy and loss [rounds] (null where not evaluated), last5 (mean
+ * accuracy of the last five evaluations), bytes_up, bytes_down, updates, parameters,
+ * wire_bits (bytes_up in bits an update and parameter), virtual_s, cost {macs, work,
+ * cycles, energy}, passes (work a multiply-accumulate), model_digest; and `failed` with
+ * the reason when the run ended before its time: what was measured until then stays. */
+enum sl_code sl_federated_run(const struct sl_plan *plan, json_t **ret,
+                              struct sl_err *err);
+
+/* A central training: data, model, values as they stand. */
+struct sl_central {
+    struct sl_dataset train, test;
+    struct sl_model *model;
+    struct sl_trainer *trainer,
+        *judge; /* the judge evaluates, so that ledgers are apart */
+    struct sl_unit_setup unit;
+    float *values; /* trained */
+};
+
+/* Trains on data.limit samples for train.epochs epochs with the plan's accelerator; the
+ * schedule counts steps where that of a run counts rounds. *ret: accuracy [epochs],
+ * final (the last), passes, cost as above of the training alone, layers [{passes, w, a,
+ * g}] of those with products (shares of 4-bit choices, adaptive only), and `failed` when
+ * it diverged: epochs not reached then count as the accuracy of a constant answer. The
+ * caller deinits *c in every case. */
+enum sl_code sl_central_train(struct sl_central *c, const struct sl_plan *plan,
+                              json_t **ret, struct sl_err *err);
+void sl_central_deinit(struct sl_central *c); /* NULL, {0} allowed */
+
+#endif
