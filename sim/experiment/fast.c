@@ -194,7 +194,7 @@ static void plot_curves(const json_t *results, struct sl_page *page)
                                              "test accuracy (%)", series, n});
 }
 
-static void report(const json_t *results, struct sl_page *page)
+static void report_central(const json_t *results, struct sl_page *page)
 {
     sl_page_heading(page, "Central");
     sl_page_paragraph(page, "Weights and activations (W, A) are truncated and gradients "
@@ -203,14 +203,24 @@ static void report(const json_t *results, struct sl_page *page)
     share_table(results, page);
     plot_passes(results, page, CENTRAL, "final", "fast-central-passes",
                 "central: accuracy against passes");
-    if (sl_results_sample(results, FEDERATED, "fp32", "last5").n == 0)
-        return;
+}
+
+static void report_federated(const json_t *results, struct sl_page *page)
+{
     sl_page_heading(page, "Federated");
     sl_page_paragraph(page, "Accuracy: mean of the last five rounds.");
     accuracy_table(results, page, FEDERATED, "last5");
     plot_curves(results, page);
     plot_passes(results, page, FEDERATED, "last5", "fast-federated-passes",
                 "federated: accuracy against passes");
+}
+
+static void report(const json_t *results, struct sl_page *page)
+{
+    if (sl_results_count(results, CENTRAL) > 0)
+        report_central(results, page);
+    if (sl_results_count(results, FEDERATED) > 0)
+        report_federated(results, page);
 }
 
 const struct sl_experiment sl_experiment_fast = {

@@ -69,8 +69,8 @@ static enum sl_code open_files(struct sl_results_log *l, const char *dir,
     if (n < 0 || (size_t)n >= sizeof(l->path))
         return sl_err_set(err, SL_E_USAGE, "--out %.40s...: name too long", dir);
     enum sl_code rc = sl_dir_make(dir, 0777, err);
-    if (rc != SL_OK)
-        return rc;
+    if (rc != SL_OK) /* a file of this name, or one we may not make: the user's choice */
+        return sl_err_wrap(err, rc == SL_E_IO ? SL_E_INPUT : rc, "--out");
     snprintf(lock, sizeof(lock), "%s/lock", dir);
     rc = sl_file_lock(lock, &l->lock, err);
     if (rc == SL_E_EXISTS)

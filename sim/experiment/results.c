@@ -43,6 +43,15 @@ static bool of(const json_t *line, const char *part, const char *setting)
     return is(cell, "part", part) && is(cell, "setting", setting);
 }
 
+size_t sl_results_count(const json_t *results, const char *part)
+{
+    size_t n = 0, i;
+    json_t *line;
+    json_array_foreach(results, i, line) n +=
+        is(json_object_get(line, "cell"), "part", part);
+    return n;
+}
+
 static const json_t *at(const json_t *result, const char *key)
 {
     while (result != NULL && *key != '\0') {

@@ -21,6 +21,8 @@ struct sl_sample sl_results_sample(const json_t *results, const char *part,
 struct sl_sample sl_results_paired(const json_t *results, const char *part,
                                    const char *setting, const char *reference,
                                    const char *key);
+/* Finished cells of a part. */
+size_t sl_results_count(const json_t *results, const char *part);
 /* The number at `key` of one result; NaN when there is none. */
 double sl_result_number(const json_t *result, const char *key);
 
