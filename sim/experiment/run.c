@@ -27,7 +27,6 @@ struct bench {
     size_t n_cells;
     struct cell_job *pending; /* [n_pending] */
     size_t n_pending;
-    double started_s;
     pthread_mutex_t lock;
     size_t n_done; /* of those pending */
     struct sl_err failure;
@@ -211,7 +210,6 @@ static enum sl_code run_pending(struct bench *b, struct sl_err *err)
     enum sl_code rc = sl_workers_new(b->job->jobs, &workers, err);
     if (rc != SL_OK)
         return rc;
-    b->started_s = now_s();
     for (size_t i = 0; i < b->n_pending; i++)
         sl_workers_submit(workers, &b->pending[i].job);
     for (size_t i = 0; i < b->n_pending; i++)
