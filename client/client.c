@@ -13,13 +13,14 @@
 #include "common/rng.h"
 
 static_assert(SL_CLIENT_WINDOW == SL_TASK_WINDOW, "one window");
+static_assert(SL_CLIENT_BLOBS == SL_BLOB_KINDS, "one table");
 
 struct sl_client {
     struct sl_client_env env;
     struct sl_task task;
     struct sl_client_job job;
-    const uint8_t *bytes[2]; /* by enum sl_blob_kind, once finished */
-    bool held[2];            /* begun and not released */
+    const uint8_t *bytes[SL_BLOB_KINDS]; /* once finished */
+    bool held[SL_BLOB_KINDS];            /* begun and not released */
     uint8_t *chunk;          /* what is pushed, read from the store; only while pushing */
     uint64_t now_ms;         /* of the latest event */
     uint64_t asked_ms;       /* wake_at under way, as the machine wanted it */
@@ -217,7 +218,10 @@ static void work(struct sl_client *c)
         .client = c,
         .order = c->task.order,
         .plan_text = c->bytes[SL_BLOB_PLAN],
-        .plan_bytes = (size_t)c->task.plan.size,
+        .plan_bytes = (size_t)c->task.order.plan.size,
+        .head = c->task.order.head.size == 0
+                    ? NULL
+                    : (const float *)(const void *)c->bytes[SL_BLOB_HEAD],
         .model = (const float *)(const void *)c->bytes[SL_BLOB_MODEL],
         .index = c->task.index,
     };
@@ -290,6 +294,7 @@ static void set_phase(struct sl_client *c)
                  c->task.link == SL_LINK_UP ? "waiting" : link[c->task.link]);
         return;
     case SL_TASK_PLAN:
+    case SL_TASK_HEAD:
     case SL_TASK_MODEL:
         what = "fetching";
         break;

@@ -28,7 +28,8 @@ struct sl_client_job {
     struct sl_task_order order;
     const uint8_t *plan_text; /* canonical plan as received and checked against its id */
     size_t plan_bytes;
-    const float *model; /* n = order.model.size / 4 floats */
+    const float *model; /* n = order.model.size / 4 floats, without a fixed head */
+    const float *head;  /* the head: order.head.size / 4 floats; NULL = none */
     uint32_t index;     /* this client's */
 };
 
@@ -45,8 +46,8 @@ struct sl_client_env {
     void (*wake_at)(void *ctx, uint64_t at_ms);
     /* Where received blobs live. begin: room for `ref`. write: chunk arrived, in any
      * order. finish: all there and checked by its id: the bytes, aligned to 8, valid
-     * until blob_release. A plan is held until a task with another plan comes, a model
-     * for one task. release follows each begin that succeeded, after a failure too,
+     * until blob_release. A plan and a head are held until a task with another one comes, a
+     * model for one task. release follows each begin that succeeded, after a failure too,
      * except sl_client_free. */
     enum sl_code (*blob_begin)(void *ctx, const struct sl_blob_ref *ref,
                                struct sl_err *err);
@@ -68,6 +69,7 @@ struct sl_client_env {
 };
 
 #define SL_CLIENT_WINDOW 2 /* beside one registration */
+#define SL_CLIENT_BLOBS 3  /* held at once: a plan, a head, a model */
 
 struct sl_client_result {
     enum sl_code rc;

@@ -50,7 +50,7 @@ struct daemon {
     struct sl_workplace *workplace;
     struct sl_connection *connection;
     struct sl_client *client;
-    struct blob blob[2]; /* a plan and a model */
+    struct blob blob[SL_CLIENT_BLOBS];
     double slowdown;
 
     struct sl_job job; /* training */
@@ -80,7 +80,7 @@ static uint64_t now_ms(void)
 
 static struct blob *blob_find(struct daemon *d, const struct sl_blob_ref *ref)
 {
-    for (size_t i = 0; i < 2; i++)
+    for (size_t i = 0; i < SL_CLIENT_BLOBS; i++)
         if (d->blob[i].bytes != NULL && sl_blob_id_equal(&d->blob[i].ref.id, &ref->id))
             return &d->blob[i];
     return NULL;
@@ -90,9 +90,12 @@ static enum sl_code blob_begin(void *ctx, const struct sl_blob_ref *ref,
                                struct sl_err *err)
 {
     struct daemon *d = ctx;
-    struct blob *b = d->blob[0].bytes == NULL ? &d->blob[0] : &d->blob[1];
-    if (b->bytes != NULL)
-        return sl_err_set(err, SL_E_BUG, "blob: two are held already");
+    struct blob *b = NULL;
+    for (size_t i = 0; i < SL_CLIENT_BLOBS && b == NULL; i++)
+        if (d->blob[i].bytes == NULL)
+            b = &d->blob[i];
+    if (b == NULL)
+        return sl_err_set(err, SL_E_BUG, "blob: %d are held already", SL_CLIENT_BLOBS);
     if (ref->size == 0 || ref->size > SL_BLOB_BYTES_MAX)
         return sl_err_set(err, SL_E_LIMIT,
                           "blob of %" PRIu64 " bytes, allowed are 1 to %zu", ref->size,
@@ -587,7 +590,7 @@ static void close_all(struct daemon *d)
     sl_workplace_free(d->workplace);
     if (d->store != NULL)
         d->store->ops->close(d->store);
-    for (size_t i = 0; i < 2; i++)
+    for (size_t i = 0; i < SL_CLIENT_BLOBS; i++)
         free(d->blob[i].bytes);
 }
 

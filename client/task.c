@@ -94,9 +94,29 @@ static uint32_t chunk_at(uint64_t size, uint64_t offset)
     return (uint32_t)(size - offset < SL_CHUNK_BYTES ? size - offset : SL_CHUNK_BYTES);
 }
 
+/* The blob that a fetching state is about. */
+static enum sl_blob_kind fetched(const struct sl_task *t)
+{
+    return t->state == SL_TASK_PLAN   ? SL_BLOB_PLAN
+           : t->state == SL_TASK_HEAD ? SL_BLOB_HEAD
+                                      : SL_BLOB_MODEL;
+}
+
+static bool fetches(const struct sl_task *t)
+{
+    return t->state == SL_TASK_PLAN || t->state == SL_TASK_HEAD || t->state == SL_TASK_MODEL;
+}
+
+static const struct sl_blob_ref *ordered(const struct sl_task *t, enum sl_blob_kind kind)
+{
+    return kind == SL_BLOB_PLAN   ? &t->order.plan
+           : kind == SL_BLOB_HEAD ? &t->order.head
+                                  : &t->order.model;
+}
+
 static const struct sl_blob_ref *wanted(const struct sl_task *t)
 {
-    return t->state == SL_TASK_PLAN ? &t->order.plan : &t->order.model;
+    return ordered(t, fetched(t));
 }
 
 /* Sends what the state wants at `offset`, in this slot. */
@@ -109,9 +129,10 @@ static void send_slot(struct sl_task *t, struct sl_task_slot *s, uint64_t offset
         a = add(out, SL_TASK_SEND_POLL);
         break;
     case SL_TASK_PLAN:
+    case SL_TASK_HEAD:
     case SL_TASK_MODEL:
         a = add(out, SL_TASK_SEND_GET);
-        a->blob = t->state == SL_TASK_PLAN ? SL_BLOB_PLAN : SL_BLOB_MODEL;
+        a->blob = fetched(t);
         a->ref = *wanted(t);
         a->n = chunk_at(a->ref.size, offset);
         break;
@@ -159,6 +180,7 @@ static void pump(struct sl_task *t, struct sl_task_actions *out)
             send_slot(t, s, 0, out);
         return;
     case SL_TASK_PLAN:
+    case SL_TASK_HEAD:
     case SL_TASK_MODEL:
         pump_window(t, wanted(t)->size, out);
         return;
@@ -180,22 +202,24 @@ static void pump(struct sl_task *t, struct sl_task_actions *out)
 static void release(struct sl_task *t, enum sl_blob_kind kind,
                     struct sl_task_actions *out)
 {
-    uint8_t *hold = kind == SL_BLOB_PLAN ? &t->plan_hold : &t->model_hold;
-    if (*hold == SL_HOLD_NONE)
+    if (t->hold[kind] == SL_HOLD_NONE)
         return;
     struct sl_task_action *a = add(out, SL_TASK_RELEASE_BLOB);
     a->blob = kind;
-    a->ref = kind == SL_BLOB_PLAN ? t->plan : t->order.model;
-    *hold = SL_HOLD_NONE;
+    a->ref = t->blob[kind];
+    t->hold[kind] = SL_HOLD_NONE;
 }
 
-/* The task is over, one way or the other. A whole plan is kept for the next round. */
+/* The task is over, one way or the other. A whole plan or head is kept for the next
+ * round. */
 static void leave_task(struct sl_task *t, struct sl_task_actions *out)
 {
     slots_abandon(t);
     release(t, SL_BLOB_MODEL, out);
-    if (t->plan_hold == SL_HOLD_PART)
+    if (t->hold[SL_BLOB_PLAN] == SL_HOLD_PART)
         release(t, SL_BLOB_PLAN, out);
+    if (t->hold[SL_BLOB_HEAD] == SL_HOLD_PART)
+        release(t, SL_BLOB_HEAD, out);
 }
 
 static void enter_polling(struct sl_task *t)
@@ -234,28 +258,49 @@ static void begin_blob(struct sl_task *t, enum sl_blob_kind kind,
 {
     struct sl_task_action *a = add(out, SL_TASK_BEGIN_BLOB);
     a->blob = kind;
-    a->ref = kind == SL_BLOB_PLAN ? t->order.plan : t->order.model;
-    if (kind == SL_BLOB_PLAN)
-        t->plan = t->order.plan;
-    *(kind == SL_BLOB_PLAN ? &t->plan_hold : &t->model_hold) = SL_HOLD_PART;
+    a->ref = t->blob[kind] = *ordered(t, kind);
+    t->hold[kind] = SL_HOLD_PART;
 }
 
 static void finish_blob(const struct sl_task *t, struct sl_task_actions *out)
 {
     struct sl_task_action *a = add(out, SL_TASK_FINISH_BLOB);
-    a->blob = t->state == SL_TASK_PLAN ? SL_BLOB_PLAN : SL_BLOB_MODEL;
+    a->blob = fetched(t);
     a->ref = *wanted(t);
+}
+
+/* Is what is held the whole of what the order names? */
+static bool holds(const struct sl_task *t, enum sl_blob_kind kind)
+{
+    const struct sl_blob_ref *want = ordered(t, kind);
+    return t->hold[kind] == SL_HOLD_WHOLE && t->blob[kind].size == want->size &&
+           sl_blob_id_equal(&t->blob[kind].id, &want->id);
 }
 
 static void enter_model(struct sl_task *t, struct sl_task_actions *out)
 {
     t->state = SL_TASK_MODEL;
-    if (t->model_hold == SL_HOLD_WHOLE) { /* it came with the task */
+    if (t->hold[SL_BLOB_MODEL] == SL_HOLD_WHOLE) { /* it came with the task */
         t->next_offset = t->order.model.size;
         finish_blob(t, out);
         return;
     }
     begin_blob(t, SL_BLOB_MODEL, out);
+    t->next_offset = 0;
+}
+
+/* The head, unless there is none or it is held, then the model. */
+static void enter_head(struct sl_task *t, struct sl_task_actions *out)
+{
+    bool held = holds(t, SL_BLOB_HEAD);
+    if (!held)
+        release(t, SL_BLOB_HEAD, out);
+    if (held || t->order.head.size == 0) {
+        enter_model(t, out);
+        return;
+    }
+    t->state = SL_TASK_HEAD;
+    begin_blob(t, SL_BLOB_HEAD, out);
     t->next_offset = 0;
 }
 
@@ -268,11 +313,10 @@ static void begin_task(struct sl_task *t, bool inline_model, struct sl_task_acti
         struct sl_task_action *a = add(out, SL_TASK_WRITE_BLOB);
         a->blob = SL_BLOB_MODEL;
         a->ref = t->order.model;
-        t->model_hold = SL_HOLD_WHOLE;
+        t->hold[SL_BLOB_MODEL] = SL_HOLD_WHOLE;
     }
-    if (t->plan_hold == SL_HOLD_WHOLE && t->plan.size == t->order.plan.size &&
-        sl_blob_id_equal(&t->plan.id, &t->order.plan.id)) {
-        enter_model(t, out);
+    if (holds(t, SL_BLOB_PLAN)) {
+        enter_head(t, out);
         return;
     }
     release(t, SL_BLOB_PLAN, out);
@@ -396,7 +440,7 @@ static void on_chunk(struct sl_task *t, const struct sl_task_event *ev,
         return;
     }
     struct sl_task_action *a = add(out, SL_TASK_WRITE_BLOB);
-    a->blob = t->state == SL_TASK_PLAN ? SL_BLOB_PLAN : SL_BLOB_MODEL;
+    a->blob = fetched(t);
     a->ref = *ref;
     a->offset = s->offset;
     s->use = SL_SLOT_FREE;
@@ -487,8 +531,7 @@ static void on_reply(struct sl_task *t, const struct sl_task_event *ev,
     } else if (t->state == SL_TASK_POLLING && kind == SL_MSG_POLL_REPLY) {
         s->use = SL_SLOT_FREE;
         on_poll_reply(t, ev, out);
-    } else if ((t->state == SL_TASK_PLAN || t->state == SL_TASK_MODEL) &&
-               kind == SL_MSG_CHUNK) {
+    } else if (fetches(t) && kind == SL_MSG_CHUNK) {
         on_chunk(t, ev, s, out);
     } else if (t->state == SL_TASK_PUSHING && kind == SL_MSG_PUT_REPLY) {
         on_put_reply(t, ev, s, out);
@@ -550,7 +593,7 @@ static void on_time(struct sl_task *t, uint64_t now_ms, struct sl_task_actions *
 static void on_drain(struct sl_task *t, struct sl_task_actions *out)
 {
     t->draining = true;
-    if (t->state == SL_TASK_PLAN || t->state == SL_TASK_MODEL) {
+    if (fetches(t)) {
         leave_task(t, out);
         enter_idle(t, SL_TASK_NEVER);
     }
@@ -579,10 +622,13 @@ static void on_kept(struct sl_task *t, const struct sl_task_event *ev,
 static void on_blob(struct sl_task *t, struct sl_task_actions *out)
 {
     if (t->state == SL_TASK_PLAN) {
-        t->plan_hold = SL_HOLD_WHOLE;
+        t->hold[SL_BLOB_PLAN] = SL_HOLD_WHOLE;
+        enter_head(t, out);
+    } else if (t->state == SL_TASK_HEAD) {
+        t->hold[SL_BLOB_HEAD] = SL_HOLD_WHOLE;
         enter_model(t, out);
     } else if (t->state == SL_TASK_MODEL) {
-        t->model_hold = SL_HOLD_WHOLE;
+        t->hold[SL_BLOB_MODEL] = SL_HOLD_WHOLE;
         t->state = SL_TASK_WORKING;
         add(out, SL_TASK_WORK);
     }
@@ -664,7 +710,7 @@ void sl_task_step(struct sl_task *t, const struct sl_task_event *ev,
         on_blob(t, out);
         break;
     case SL_TASK_EV_BLOB_FAILED:
-        if (t->state == SL_TASK_PLAN || t->state == SL_TASK_MODEL)
+        if (fetches(t))
             enter_reporting(t, ev->reason, out);
         break;
     case SL_TASK_EV_UNREADABLE:

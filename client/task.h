@@ -11,10 +11,11 @@
  *   IDLE --time--> POLLING --nothing to do--> IDLE
  *                     |  task whose update is kept: CHECKING --bytes are good--> PUSHING
  *                     |                                 \--damaged--> PLAN
- *                     +--any other task--> PLAN --there--> MODEL --there--> WORKING
+ *                     +--any other task--> PLAN --there--> HEAD --there--> MODEL --there-->
+ *                                          WORKING (HEAD: of a model with a fixed one)
  *   WORKING --update made and kept--> PUSHING --accepted, rejected, stale--> POLLING
  *           --evaluated, or failed--> REPORTING --acknowledged--> POLLING (or IDLE)
- *   PLAN, MODEL --the coordinator has the blob no more--> POLLING
+ *   PLAN, HEAD, MODEL --the coordinator has the blob no more--> POLLING
  *
  * A kept update stays until the coordinator reports its round settled, refuses it, or
  * gives a task of another round, after which its own can't come back. A late, repeated or
@@ -44,13 +45,15 @@ enum sl_task_state {
     SL_TASK_POLLING,
     SL_TASK_CHECKING, /* is what is kept still good? answered by KEPT */
     SL_TASK_PLAN,     /* fetching it */
+    SL_TASK_HEAD,
     SL_TASK_MODEL,
     SL_TASK_WORKING,
     SL_TASK_PUSHING,
     SL_TASK_REPORTING, /* a failure or an evaluation */
 };
 
-enum sl_blob_kind { SL_BLOB_PLAN, SL_BLOB_MODEL };
+enum sl_blob_kind { SL_BLOB_PLAN, SL_BLOB_HEAD, SL_BLOB_MODEL };
+#define SL_BLOB_KINDS 3
 
 enum sl_task_event_kind {
     SL_TASK_EV_CONNECTED,    /* a new session; requests of the earlier one are lost */
@@ -139,7 +142,7 @@ struct sl_task {
     enum sl_link_state link;
     enum sl_task_state state;
     bool draining;                 /* this client */
-    uint8_t plan_hold, model_hold; /* enum sl_hold: of `plan`, of the order's model */
+    uint8_t hold[SL_BLOB_KINDS];   /* enum sl_hold: of blob[], by enum sl_blob_kind */
     bool kept_present, kept_accepted;
     bool failed;                   /* REPORTING: a failure, otherwise `eval` */
     uint8_t again;                 /* how often the last chunk was answered by "more" */
@@ -148,7 +151,7 @@ struct sl_task {
     uint64_t idle_until_ms, pause_until_ms; /* SL_TASK_NEVER = not by time */
     uint64_t next_offset; /* first byte not asked for, or not sent, yet */
     struct sl_task_slot slot[SL_TASK_WINDOW];
-    struct sl_blob_ref plan;
+    struct sl_blob_ref blob[SL_BLOB_KINDS]; /* plan and head: kept for the next task */
     struct sl_task_order order;
     struct sl_kept_update kept;
     struct sl_eval_counts eval;

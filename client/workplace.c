@@ -9,6 +9,7 @@
 
 #include "accel/nn/plan_model.h"
 #include "client/local/local.h"
+#include "client/local/received.h"
 #include "common/index_file.h"
 #include "common/mem.h"
 #include "common/partition.h"
@@ -24,6 +25,7 @@ struct sl_workplace {
     size_t n_train;
     struct sl_model *model;
     struct sl_local_bench *bench;
+    struct sl_received received;
     uint8_t *state; /* as read, sl_local_state_bytes; NULL until it is needed */
     int64_t local_steps;
 };
@@ -44,6 +46,7 @@ static void clear(struct sl_workplace *w)
     sl_local_bench_free(w->bench);
     sl_model_free(w->model);
     free(w->state);
+    sl_received_deinit(&w->received);
     free(w->order);
     sl_dataset_deinit(&w->set);
     sl_plan_deinit(&w->plan);
@@ -232,7 +235,7 @@ static enum sl_code carry_over(struct sl_workplace *w, uint64_t run, const uint8
 }
 
 static enum sl_code train(struct sl_workplace *w, const struct sl_client_job *job,
-                          const struct sl_local_data *data, struct sl_client_result *r,
+                          const float *start, const struct sl_local_data *data, struct sl_client_result *r,
                           struct sl_err *err)
 {
     struct sl_local_order order = {.plan = &w->plan,
@@ -246,7 +249,7 @@ static enum sl_code train(struct sl_workplace *w, const struct sl_client_job *jo
     size_t n, n_state = sl_local_state_bytes(&w->plan, sl_model_layout(w->model));
     enum sl_code rc = carry_over(w, job->order.run_id, &order.state, err);
     if (rc == SL_OK)
-        rc = sl_local_train(w->bench, &order, data, job->model, &meta, &update, &n, err);
+        rc = sl_local_train(w->bench, &order, data, start, &meta, &update, &n, err);
     if (rc != SL_OK)
         return rc;
     sl_client_keep(job, &meta, update, n, &r->kept);
@@ -264,6 +267,13 @@ static enum sl_code work(struct sl_workplace *w, const struct sl_client_job *job
     if (rc != SL_OK)
         return rc;
     size_t want = sl_model_layout(w->model)->n_values * sizeof(float);
+    size_t head = sl_received_head_bytes(sl_model_layout(w->model));
+    want -= head;
+    if (job->order.head.size != head)
+        return sl_err_set(err, SL_E_INPUT,
+                          "the received head has %" PRIu64
+                          " bytes, this client's data and plan make it %zu",
+                          job->order.head.size, head);
     if (job->order.model.size != want)
         return sl_err_set(err, SL_E_INPUT,
                           "the received model has %" PRIu64
@@ -274,9 +284,14 @@ static enum sl_code work(struct sl_workplace *w, const struct sl_client_job *job
                                  .n_train = w->n_train,
                                  .holdout = w->order + w->n_train,
                                  .n_holdout = w->set.n - w->n_train};
+    const float *start;
+    rc = sl_received_join(&w->received, sl_model_layout(w->model), job->model, 0, job->head,
+                          &start, err);
+    if (rc != SL_OK)
+        return rc;
     if (job->order.kind == SL_TASK_TRAIN)
-        return train(w, job, &data, r, err);
-    return sl_local_evaluate(w->bench, &data, job->model, &r->eval, err);
+        return train(w, job, start, &data, r, err);
+    return sl_local_evaluate(w->bench, &data, start, &r->eval, err);
 }
 
 void sl_workplace_do(struct sl_workplace *w, const struct sl_client_job *job,

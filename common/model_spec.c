@@ -17,6 +17,7 @@ static const char *const kind_names[] = {
     [SL_LAYER_RESIDUAL] = "residual",
     [SL_LAYER_TERNARY_DENSE] = "ternary_dense",
     [SL_LAYER_TERNARY_CONV2D] = "ternary_conv2d",
+    [SL_LAYER_SPHERE] = "sphere",
 };
 
 #define N_KINDS (sizeof(kind_names) / sizeof(kind_names[0]))
@@ -29,7 +30,7 @@ const char *sl_layer_kind_name(enum sl_layer_kind kind)
 bool sl_layer_kind_of(const char *name, enum sl_layer_kind *ret)
 {
     for (size_t i = 0; i < N_KINDS; i++)
-        if (strcmp(kind_names[i], name) == 0) {
+        if (i != SL_LAYER_SPHERE && strcmp(kind_names[i], name) == 0) {
             *ret = (enum sl_layer_kind)i;
             return true;
         }
@@ -41,9 +42,10 @@ struct sl_layer_spec sl_layer_default(enum sl_layer_kind kind)
     return (struct sl_layer_spec){.kind = kind,
                                   .stride = kind == SL_LAYER_CONV2D ||
                                                     kind == SL_LAYER_TERNARY_CONV2D,
-                                  .bias = true,
-                                  .eps = 1e-5f,
-                                  .momentum = 0.1f};
+                                  .bias = kind != SL_LAYER_SPHERE,
+                                  .eps = kind == SL_LAYER_SPHERE ? 1e-12f : 1e-5f,
+                                  .momentum = 0.1f,
+                                  .scale = 1.0f};
 }
 
 void sl_model_spec_deinit(struct sl_model_spec *m)
@@ -276,6 +278,102 @@ enum sl_code sl_model_spec_ternary(const struct sl_model_spec *from, struct sl_m
         else if (!top || l->kind != SL_LAYER_RELU || !reaches_ternary(from, i, first, last))
             rc = sl_model_spec_add(&m, l, err);
     }
+    if (rc != SL_OK) {
+        sl_model_spec_deinit(&m);
+        return rc;
+    }
+    *ret = m;
+    return SL_OK;
+}
+
+/* --- head -------------------------------------------------------------------------------------- */
+
+/* The last layer outside residuals; n_layers when there is none. */
+static size_t last_layer(const struct sl_model_spec *m)
+{
+    size_t last = m->n_layers;
+    for (size_t i = 0; i < m->n_layers; i += span(&m->layers[i]))
+        last = i;
+    return last;
+}
+
+static enum sl_code check_dense_end(const struct sl_model_spec *m, size_t *ret_last,
+                                    struct sl_err *err)
+{
+    size_t last = last_layer(m);
+    if (last == m->n_layers || m->layers[last].kind != SL_LAYER_DENSE)
+        return sl_err_set(err, SL_E_INPUT, "the last layer is %s (dense allowed)",
+                          last == m->n_layers ? "missing" : sl_layer_kind_name(m->layers[last].kind));
+    *ret_last = last;
+    return SL_OK;
+}
+
+/* The dense layer whose output, after ReLU and dropout, layer `last` reads; `last` when another kind
+ * stands there. */
+static size_t features_layer(const struct sl_model_spec *m, size_t last)
+{
+    size_t at = last;
+    for (size_t i = 0; i < last; i += span(&m->layers[i])) {
+        const struct sl_layer_spec *l = &m->layers[i];
+        if (l->kind == SL_LAYER_DENSE || l->kind == SL_LAYER_TERNARY_DENSE)
+            at = i;
+        else if (l->kind != SL_LAYER_RELU && l->kind != SL_LAYER_DROPOUT)
+            at = last;
+    }
+    return at;
+}
+
+enum sl_code sl_model_spec_width(const struct sl_model_spec *from, uint32_t width,
+                                 struct sl_model_spec *ret, struct sl_err *err)
+{
+    struct sl_model_spec m = {0};
+    struct sl_layer_spec features = sl_layer_default(SL_LAYER_DENSE);
+    size_t last;
+    enum sl_code rc = check_dense_end(from, &last, err);
+    if (rc != SL_OK)
+        return rc;
+    size_t at = features_layer(from, last);
+    strcpy(features.name, "features");
+    features.out = width;
+    for (size_t i = 0; i < from->n_layers && rc == SL_OK; i++) {
+        if (i == last && at == last)
+            rc = sl_model_spec_add(&m, &features, err);
+        if (rc == SL_OK)
+            rc = sl_model_spec_add(&m, &from->layers[i], err);
+    }
+    if (rc != SL_OK) {
+        sl_model_spec_deinit(&m);
+        return rc;
+    }
+    if (at != last)
+        m.layers[at].out = width;
+    *ret = m;
+    return SL_OK;
+}
+
+static bool has_weights(const struct sl_layer_spec *l)
+{
+    return has_product(l) || l->kind == SL_LAYER_TERNARY_DENSE ||
+           l->kind == SL_LAYER_TERNARY_CONV2D || l->kind == SL_LAYER_MHSA;
+}
+
+enum sl_code sl_model_spec_sphere(const struct sl_model_spec *from, uint32_t n_classes, float scale,
+                                  bool replace, struct sl_model_spec *ret, struct sl_err *err)
+{
+    struct sl_model_spec m = {0};
+    struct sl_layer_spec head = sl_layer_default(SL_LAYER_SPHERE);
+    size_t last = from->n_layers, others = 0;
+    enum sl_code rc = replace ? check_dense_end(from, &last, err) : SL_OK;
+    for (size_t i = 0; i < from->n_layers; i++)
+        others += i != last && has_weights(&from->layers[i]);
+    strcpy(head.name, "head");
+    head.out = n_classes;
+    head.scale = scale;
+    for (size_t i = 0; i < from->n_layers && rc == SL_OK; i++)
+        if (i != last || others == 0)
+            rc = sl_model_spec_add(&m, &from->layers[i], err);
+    if (rc == SL_OK)
+        rc = sl_model_spec_add(&m, &head, err);
     if (rc != SL_OK) {
         sl_model_spec_deinit(&m);
         return rc;

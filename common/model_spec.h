@@ -33,6 +33,9 @@ enum sl_layer_kind {
                                `n_shortcut` after them the shortcut (0 = identity) */
     SL_LAYER_TERNARY_DENSE,  /* as dense and conv2d; ternary values with learned scale and */
     SL_LAYER_TERNARY_CONV2D, /* offset on the unit "rtn", ordinary ones on others */
+    SL_LAYER_SPHERE,         /* out, eps, scale; a fixed head on the unit sphere: y = scale w0 x /
+                                |x|, rows of w0 orthonormal. Made by sl_model_spec_sphere, no word of
+                                `model.layers` */
 };
 
 /* What a ternary layer's values are on the unit "rtn". */
@@ -49,7 +52,7 @@ struct sl_layer_spec {
     char name[SL_LAYER_NAME]; /* of its tensors ("fc1"); "" where it has none */
     uint32_t out, kernel, stride, pad, groups, heads;
     bool bias, causal;
-    float rate, eps, momentum;
+    float rate, eps, momentum, scale;
     uint32_t n_body, n_shortcut; /* counted with everything nested inside */
     enum sl_ternary_form form;
 };
@@ -78,6 +81,15 @@ bool sl_layer_kind_of(const char *name, enum sl_layer_kind *ret);
  * SL_E_INPUT when there is no inner layer. */
 enum sl_code sl_model_spec_ternary(const struct sl_model_spec *from, struct sl_model_spec *ret,
                                    struct sl_err *err);
+/* The same model with `width` features in front of its last layer: what the dense layer before it
+ * gives, if nothing but ReLU and dropout stand between them, else a new dense layer "features".
+ * SL_E_INPUT when the last layer is not dense. */
+enum sl_code sl_model_spec_width(const struct sl_model_spec *from, uint32_t width,
+                                 struct sl_model_spec *ret, struct sl_err *err);
+/* The same model with a head of kind SL_LAYER_SPHERE behind it, named "head". replace: in place of
+ * its last layer, a dense one, unless no other has weights. */
+enum sl_code sl_model_spec_sphere(const struct sl_model_spec *from, uint32_t n_classes, float scale,
+                                  bool replace, struct sl_model_spec *ret, struct sl_err *err);
 /* The spec of a named model (tiny mlp lenet cnn pfl-cnn resnet8) for n_classes classes;
  * SL_E_NOTFOUND naming the known ones. Tensor names conv1, fc1, ... as DESIGN section 6. */
 enum sl_code sl_model_spec_named(const char *name, uint32_t n_classes,

@@ -26,7 +26,7 @@ void sl_plan_default(struct sl_plan *ret)
                                .shards_per_client = 2,
                                .share = 0.8,
                                .exponent = 1.0}},
-        .model = {.name = "tiny", .init_seed = 1, .init_gain = 1.0},
+        .model = {.name = "tiny", .temperature = 10, .init_seed = 1, .init_gain = 1.0},
         .train = {.epochs = 1,
                   .batch_size = 32,
                   .local_steps = -1,
@@ -109,6 +109,8 @@ static enum sl_code check_model(const struct check *c, struct sl_plan *p)
     }
     if (p->model.layers.n_layers > 0)
         p->model.name[0] = '\0';
+    if (p->model.width > 0 && p->model.name[0] == '\0')
+        return FAIL("model.width", SL_E_INPUT, "only with model.name (the layers say it themselves)");
     return check_init(c, p);
 }
 

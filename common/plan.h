@@ -39,7 +39,8 @@ enum sl_schedule_kind { SL_SCHEDULE_CONSTANT, SL_SCHEDULE_STEP, SL_SCHEDULE_COSI
 enum sl_weighting { SL_WEIGHT_SAMPLES, SL_WEIGHT_UNIFORM };
 enum sl_encoding { SL_ENC_FP32, SL_ENC_BF16, SL_ENC_BFP, SL_ENC_TERNARY };
 enum sl_eval_where { SL_EVAL_COORDINATOR, SL_EVAL_CLIENTS, SL_EVAL_BOTH };
-enum sl_head { SL_HEAD_DENSE };
+enum sl_head { SL_HEAD_DENSE, SL_HEAD_SPHERE };
+enum sl_head_loss { SL_HEAD_SQUARED, SL_HEAD_CROSS_ENTROPY };
 
 /* How updates travel (accel/codec/codec.h). */
 struct sl_codec_options {
@@ -80,6 +81,9 @@ struct sl_plan {
     struct {
         char name[SL_PLAN_NAME]; /* "" when layers are given */
         enum sl_head head;
+        enum sl_head_loss loss; /* sphere */
+        double temperature;     /* sphere with cross-entropy: outputs are multiplied by it; 10 */
+        uint32_t width;         /* features in front of the head; 0 = the model's own number */
         struct sl_model_spec layers; /* of `model.layers`; empty for a named model */
         enum sl_init_rule init;
         uint64_t init_seed;  /* splitmix */

@@ -43,7 +43,8 @@ static const char *const datasets[] = {"fashion-mnist", "idx", "cifar10", "csv",
 static const char *const partitions[] = {"iid", "dirichlet", "shards", "majority", "quantity",
                                          "file", NULL};
 static const char *const models[] = {"tiny", "mlp", "lenet", "cnn", "pfl-cnn", "resnet8", NULL};
-static const char *const heads[] = {"dense", NULL};
+static const char *const heads[] = {"dense", "sphere", NULL};
+static const char *const head_losses[] = {"squared", "cross-entropy", NULL};
 static const char *const init_rules[] = {"uniform", "splitmix", "file", NULL};
 static const char *const optimizers[] = {"sgd", "adam", NULL};
 static const char *const schedules[] = {"constant", "step", "cosine", NULL};
@@ -109,6 +110,12 @@ static const struct sl_row rows[] = {
     {.path = "model.name", .type = SL_FIELD_WORD, PLACE(model.name), .names = models,
      .flags = SL_ROW_OPTIONAL},
     ENUM("model.head", model.head, heads),
+    {.path = "model.loss", .type = SL_FIELD_ENUM, PLACE(model.loss), .names = head_losses,
+     .selector = "model.head", .selected = 1 << SL_HEAD_SPHERE},
+    REAL_OF("model.temperature", model.temperature, 0, 1000, ABOVE, NULL, "model.loss",
+            1 << SL_HEAD_CROSS_ENTROPY),
+    {.path = "model.width", .type = SL_FIELD_WHOLE, PLACE(model.width), .lo = 1, .hi = 65536,
+     .flags = SL_ROW_OPTIONAL},
     {.path = "model.layers", .type = SL_FIELD_OTHER, PLACE(model.layers.n_layers),
      .flags = SL_ROW_OPTIONAL, .read = read_layers, .print = print_layers},
     {.path = "model.init", .type = SL_FIELD_ENUM, PLACE(model.init), .names = init_rules,

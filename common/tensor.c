@@ -65,6 +65,15 @@ enum sl_code sl_layout_add(struct sl_layout *l, const char *name, enum sl_tensor
     return SL_OK;
 }
 
+size_t sl_layout_travelling(const struct sl_layout *l)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < l->n_tensors; i++)
+        if (l->tensors[i].role != SL_TENSOR_FIXED)
+            n += l->tensors[i].size;
+    return n;
+}
+
 const struct sl_tensor *sl_layout_find(const struct sl_layout *l, const char *name)
 {
     for (size_t i = 0; i < l->n_tensors; i++)

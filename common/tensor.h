@@ -45,6 +45,10 @@ void sl_layout_deinit(struct sl_layout *l);
 enum sl_code sl_layout_add(struct sl_layout *l, const char *name, enum sl_tensor_role role,
                            unsigned n_dims, const uint32_t *dim, struct sl_err *err);
 
+/* Values that travel in every round: all but fixed heads, which stand last; the first so many of the
+ * vector. */
+size_t sl_layout_travelling(const struct sl_layout *l);
+
 /* NULL when there is none of that name. */
 const struct sl_tensor *sl_layout_find(const struct sl_layout *l, const char *name);
 

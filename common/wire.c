@@ -33,7 +33,7 @@ struct build {
         Starling__EvalReport eval_report;
         Starling__Ack ack;
     };
-    Starling__BlobRef blob[2];
+    Starling__BlobRef blob[3];
     Starling__Settled settled;
     Starling__Task task;
     Starling__UpdateMeta meta;
@@ -233,6 +233,8 @@ static void put_poll_reply(struct build *b, const struct sl_msg *m)
         b->task.attempt = t->attempt;
         b->task.plan = put_blob(&b->blob[0], &t->plan);
         b->task.model = put_blob(&b->blob[1], &t->model);
+        if (t->head.size > 0)
+            b->task.head = put_blob(&b->blob[2], &t->head);
         b->task.deadline_ms = t->deadline_ms;
         b->task.evaluate = t->evaluate;
         b->poll_reply.task = &b->task;
@@ -250,6 +252,8 @@ static enum sl_code get_task(const Starling__Task *in, struct sl_task_order *t,
         rc = get_blob(&t->plan, in->plan, "task.plan", err);
     if (rc == SL_OK)
         rc = get_blob(&t->model, in->model, "task.model", err);
+    if (rc == SL_OK && in->head != NULL)
+        rc = get_blob(&t->head, in->head, "task.head", err);
     if (rc != SL_OK)
         return rc;
     if (t->plan.size > SL_PLAN_BYTES_MAX)

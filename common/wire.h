@@ -49,6 +49,7 @@ struct sl_task_order {
     uint64_t run_id;
     uint32_t round, attempt;
     struct sl_blob_ref plan, model;
+    struct sl_blob_ref head; /* the model's fixed values, the same all run; size 0 = none */
     uint64_t deadline_ms; /* from when the message was made */
     bool evaluate;        /* measure the received model on the held-out share first */
 };

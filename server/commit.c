@@ -36,6 +36,7 @@ static enum sl_code step_model(struct run *r, struct sl_err *err)
                           r->state == NULL ? NULL : r->state + at * per_value, r->round.number);
     }
     free(mean);
+    memcpy(next + r->n_values, r->values + r->n_values, (r->n_all - r->n_values) * sizeof(float));
     r->work.stepped = true;
     return SL_OK;
 }

@@ -151,6 +151,10 @@ static void on_get_chunk(struct sl_coordinator *c, sl_request_id id, const struc
     } else if (r != NULL && sl_blob_id_equal(&m->get_chunk.id, &r->plan_ref.id)) {
         bytes = (const uint8_t *)r->plan_text;
         total = r->plan_ref.size;
+    } else if (r != NULL && r->head_ref.size > 0 &&
+               sl_blob_id_equal(&m->get_chunk.id, &r->head_ref.id)) {
+        bytes = (const uint8_t *)(r->values + r->n_values);
+        total = r->head_ref.size;
     }
     if (bytes != NULL && m->get_chunk.offset < total) {
         uint64_t left = total - m->get_chunk.offset;

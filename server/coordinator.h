@@ -9,7 +9,7 @@
  * evaluation) are jobs for env.executor; their completion is the next event. What must
  * survive goes to env.store before it is acknowledged.
  *
- * Bytes of a round. bytes_down: the TRAIN task and, for a model that does not fit into it, its chunks,
+ * Bytes of a round. Plan and fixed head, which a client fetches once, belong to none. bytes_down: the TRAIN task and, for a model that does not fit into it, its chunks,
  * for every member that was given the task; bytes_up: the poll that fetched it, the requests for
  * the chunks and the update's chunks, for every member whose update was accepted. Each message
  * counts once, as first sent, so the numbers depend on neither retries nor timing.

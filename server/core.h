@@ -96,10 +96,12 @@ struct run {
     enum run_phase phase;
     struct sl_plan plan;
     char *plan_text;
-    struct sl_blob_ref plan_ref, model_ref;
+    struct sl_blob_ref plan_ref;
+    struct sl_blob_ref model_ref; /* values without a fixed head */
+    struct sl_blob_ref head_ref;  /* the head; size 0 = none */
     struct sl_unit_setup unit; /* that evaluates: the plan's */
     struct sl_model *model;
-    size_t n_values;
+    size_t n_values, n_all; /* that travel; with a fixed head, which stands behind them */
     struct sl_codec codec; /* of updates */
     struct sl_dataset test;
     uint32_t n_clients;
@@ -163,7 +165,7 @@ struct sl_coordinator {
 enum sl_code run_build(struct sl_coordinator *c, uint64_t id, const struct sl_plan *plan,
                        struct run **ret, struct sl_err *err);
 void run_free(struct run *r);
-void run_refer(const void *data, size_t n, struct sl_blob_ref *ret); /* names n bytes */
+void run_name_model(struct run *r); /* names what travels of r->values */
 
 /* --- run_restore.c --- */
 /* Takes up the active run of the store, or the next one of the queue. */

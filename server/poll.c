@@ -24,6 +24,7 @@ static struct sl_msg task_message(const struct run *r, uint64_t deadline_ms)
         .attempt = r->round.attempt,
         .plan = r->plan_ref,
         .model = r->model_ref,
+        .head = r->head_ref,
         .deadline_ms = deadline_ms,
         .evaluate = run_asks_eval(r),
     };

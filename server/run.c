@@ -88,7 +88,7 @@ static bool report_start(struct run *r)
     return report_line(r, json_pack("{s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:s, s:s}", "event", "run_start",
                              "run", (json_int_t)r->id, "name", r->plan.run.name, "plan_digest",
                              plan, "seed", (json_int_t)r->plan.run.seed, "clients",
-                             (json_int_t)r->n_clients, "parameters", (json_int_t)r->n_values,
+                             (json_int_t)r->n_clients, "parameters", (json_int_t)r->n_all,
                              "version", SL_VERSION, "blas", r->c->env.blas_name));
 }
 

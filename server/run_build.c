@@ -74,7 +74,8 @@ static enum sl_code build_model(struct run *r, uint32_t n_classes, struct sl_err
     enum sl_code rc = sl_plan_model(p, &r->test, n_classes, &r->model, err);
     if (rc != SL_OK)
         return rc;
-    r->n_values = sl_model_layout(r->model)->n_values;
+    r->n_values = sl_model_n_travelling(r->model);
+    r->n_all = sl_model_layout(r->model)->n_values;
     rc = sl_codec_init(&p->uplink, sl_model_layout(r->model), &r->codec, err);
     if (rc == SL_OK)
         rc = sl_unit_setup(&p->accelerator, &r->unit, err);
@@ -105,7 +106,9 @@ static enum sl_code build_sum(struct run *r, struct sl_err *err)
     if (rc != SL_OK)
         return rc;
     b.sum_weight = sl_sum_capacity(&b); /* clients with own data may bring more than the partition */
-    return sl_sum_init(&r->sum, r->n_values, &b, err);
+    /* the next model, its head with it, is made in the sum's place (commit.c) */
+    size_t floats = (r->n_all + 1) / 2;
+    return sl_sum_init(&r->sum, floats > r->n_values ? floats : r->n_values, &b, err);
 }
 
 static enum sl_code build_policy(struct run *r, struct sl_err *err)
@@ -124,7 +127,7 @@ static enum sl_code build_policy(struct run *r, struct sl_err *err)
 static enum sl_code build_vectors(struct run *r, struct sl_err *err)
 {
     r->n_state = r->strategy->state_values(&r->plan, r->n_values);
-    r->values = sl_calloc(r->n_values, sizeof(float));
+    r->values = sl_calloc(r->n_all, sizeof(float));
     r->state = r->n_state > 0 ? sl_calloc(r->n_state, sizeof(float)) : NULL;
     uint32_t most = sl_plan_cohort_size(&r->plan);
     double wanted = (double)most * r->plan.selection.over_select + 1;
@@ -137,7 +140,7 @@ static enum sl_code build_vectors(struct run *r, struct sl_err *err)
     r->eval.there = sl_calloc(r->n_clients, sizeof(*r->eval.there));
     if (r->values == NULL || r->uploads == NULL ||
         (r->n_state > 0 && r->state == NULL) || r->eval.counts == NULL || r->eval.there == NULL)
-        return sl_err_set(err, SL_E_NOMEM, "model of %zu values", r->n_values);
+        return sl_err_set(err, SL_E_NOMEM, "model of %zu values", r->n_all);
     for (uint32_t i = 0; i < r->n_slots; i++) {
         r->uploads[i].run = r;
         r->uploads[i].position = i;
@@ -145,16 +148,27 @@ static enum sl_code build_vectors(struct run *r, struct sl_err *err)
     return SL_OK;
 }
 
-void run_refer(const void *data, size_t n, struct sl_blob_ref *ret)
+static void refer(const void *data, size_t n, struct sl_blob_ref *ret)
 {
     ret->size = n;
     sl_xxh3_128(data, n, &ret->id);
+}
+
+void run_name_model(struct run *r)
+{
+    refer(r->values, r->n_values * sizeof(float), &r->model_ref);
+    if (r->n_all > r->n_values)
+        refer(r->values + r->n_values, (r->n_all - r->n_values) * sizeof(float),
+              &r->head_ref);
 }
 
 static enum sl_code init_values(struct run *r, struct sl_err *err)
 {
     const struct sl_plan *p = &r->plan;
     const struct sl_layout *layout = sl_model_layout(r->model);
+    enum sl_code rc = SL_OK;
+    if (p->model.init != SL_INIT_FILE)
+        rc = sl_model_init_head(r->model, p->run.seed, r->values, err);
     switch (p->model.init) {
     case SL_INIT_UNIFORM:
         sl_model_init_uniform(r->model, p->run.seed, r->values);
@@ -162,16 +176,17 @@ static enum sl_code init_values(struct run *r, struct sl_err *err)
     case SL_INIT_SPLITMIX:
         sl_model_init_splitmix(r->model, p->model.init_seed, p->model.init_gain, r->values);
         break;
-    case SL_INIT_FILE: {
-        enum sl_code rc = sl_model_file_load(p->model.init_path, layout, r->values, err);
+    case SL_INIT_FILE:
+        rc = sl_model_file_load(p->model.init_path, layout, r->values, err);
+        if (rc == SL_OK)
+            rc = sl_model_check_head(r->model, r->values, err);
         if (rc != SL_OK)
-            return sl_err_wrap(err, rc, "model.init");
+            rc = sl_err_wrap(err, rc, "model.init");
         break;
     }
-    }
     sl_model_digest(layout, r->values, r->digest);
-    run_refer(r->values, r->n_values * sizeof(float), &r->model_ref);
-    return SL_OK;
+    run_name_model(r);
+    return rc;
 }
 
 enum sl_code run_build(struct sl_coordinator *c, uint64_t id, const struct sl_plan *plan,
@@ -188,7 +203,7 @@ enum sl_code run_build(struct sl_coordinator *c, uint64_t id, const struct sl_pl
     if (rc == SL_OK)
         rc = sl_plan_parse(r->plan_text, n, "plan", NULL, 0, &r->plan, err);
     if (rc == SL_OK) {
-        run_refer(r->plan_text, n, &r->plan_ref);
+        refer(r->plan_text, n, &r->plan_ref);
         rc = build_policy(r, err);
     }
     if (rc == SL_OK)

@@ -67,7 +67,7 @@ static enum sl_code restore_model(struct run *r, struct sl_err *err)
         memcpy(r->state, last.state, last.state_bytes);
     free(last.state);
     if (rc == SL_OK) {
-        run_refer(r->values, r->n_values * sizeof(float), &r->model_ref);
+        run_name_model(r);
         r->next_round = last.round + 1;
     }
     return rc;

@@ -23,7 +23,7 @@ static json_t *run_json(const struct run *r, uint64_t now_ms)
         (json_int_t)r->round.n_failed, "remaining_s",
         open ? json_real((double)sl_round_remaining_ms(&r->round, now_ms) * 1e-3) : json_null(),
         "accuracy", r->has_accuracy ? json_real(r->accuracy) : json_null(), "parameters",
-        (json_int_t)r->n_values, "model_digest", digest, "bytes_up", (json_int_t)r->bytes_up,
+        (json_int_t)r->n_all, "model_digest", digest, "bytes_up", (json_int_t)r->bytes_up,
         "bytes_down", (json_int_t)r->bytes_down);
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "accel/nn/plan_model.h"
+#include "client/local/received.h"
 #include "common/index_file.h"
 #include "common/mem.h"
 
@@ -13,6 +14,7 @@ struct bench {
     struct sl_local_bench *bench;
     uint32_t *split; /* [largest share of samples] */
     uint8_t *state;  /* [n_state] */
+    struct sl_received received;
 };
 
 struct sl_training {
@@ -105,6 +107,7 @@ void sl_training_free(struct sl_training *t)
         sl_local_bench_free(t->bench[w].bench);
         free(t->bench[w].split);
         free(t->bench[w].state);
+        sl_received_deinit(&t->bench[w].received);
     }
     free(t->bench);
     sl_codec_deinit(&t->codec);
@@ -214,7 +217,7 @@ static struct sl_local_data data_of(const struct sl_training *t, uint32_t client
 }
 
 static enum sl_code train(struct sl_training *t, struct bench *b,
-                          const struct sl_training_task *task,
+                          const struct sl_training_task *task, const float *start,
                           const struct sl_local_data *data, struct sl_training_result *r)
 {
     struct sl_local_order order = {.plan = t->plan,
@@ -230,7 +233,7 @@ static enum sl_code train(struct sl_training *t, struct bench *b,
         order.state = b->state;
     }
     if (rc == SL_OK)
-        rc = sl_local_train(b->bench, &order, data, task->start, &r->meta, &update, &n,
+        rc = sl_local_train(b->bench, &order, data, start, &r->meta, &update, &n,
                             &r->err);
     if (rc == SL_OK && task->states != NULL)
         rc = sl_vfile_write(task->states, task->staged, sl_local_state(b->bench),
@@ -251,7 +254,11 @@ void sl_training_do(struct sl_training *t, unsigned worker,
     if (ret->rc != SL_OK)
         return;
     struct sl_local_data data = data_of(t, task->client, b->split);
-    ret->rc = task->train ? train(t, b, task, &data, ret)
-                          : sl_local_evaluate(b->bench, &data, task->start, &ret->eval,
-                                              &ret->err);
+    const float *start;
+    ret->rc = sl_received_join(&b->received, sl_model_layout(t->model), task->model, 0,
+                               task->head, &start, &ret->err);
+    if (ret->rc == SL_OK)
+        ret->rc = task->train ? train(t, b, task, start, &data, ret)
+                              : sl_local_evaluate(b->bench, &data, start, &ret->eval,
+                                                  &ret->err);
 }

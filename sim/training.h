@@ -45,7 +45,7 @@ struct sl_training_task {
     uint32_t client, round;
     bool train;    /* otherwise evaluate only */
     bool evaluate; /* the received model on the held-out share */
-    const float *start;
+    const float *model, *head; /* as received; head NULL = none */
     const struct sl_vfile *file; /* where the update goes */
     uint32_t region;
     /* What the client carries over: read from `state` (SL_VFILE_NONE = nothing yet),

@@ -34,8 +34,8 @@ static enum sl_code env_blob_begin(void *ctx, const struct sl_blob_ref *ref,
                                    struct sl_err *err)
 {
     struct vclient *v = ctx;
-    if (v->n_held == 2)
-        return sl_err_set(err, SL_E_BUG, "a client holds more than plan and model");
+    if (v->n_held == SL_CLIENT_BLOBS)
+        return sl_err_set(err, SL_E_BUG, "a client holds more than %d blobs", SL_CLIENT_BLOBS);
     enum sl_code rc = sl_blob_cache_begin(&v->w->blobs, ref, err);
     if (rc == SL_OK)
         v->held[v->n_held++] = *ref;
@@ -94,6 +94,7 @@ static enum sl_code prepare_work(struct vclient *v, const struct sl_client_job *
                        .w = w,
                        .order = job->order,
                        .model = job->order.model,
+                       .head = job->order.head,
                        .client = v->index,
                        .boot = v->boot,
                        .training = training_of(w, job->order.run_id)};
@@ -105,13 +106,16 @@ static enum sl_code prepare_work(struct vclient *v, const struct sl_client_job *
                                         .train = job->order.kind == SL_TASK_TRAIN,
                                         .evaluate = job->order.evaluate ||
                                                     job->order.kind == SL_TASK_EVALUATE,
-                                        .start = job->model,
+                                        .model = job->model,
+                                        .head = job->head,
                                         .file = &w->file,
                                         .region = SL_VFILE_NONE,
                                         .staged = SL_VFILE_NONE};
     if (job->index >= sl_training_partition(k->training)->clients)
         return sl_err_set(err, SL_E_BUG, "client %" PRIu32 " has no samples", job->index);
     enum sl_code rc = sl_blob_cache_begin(&w->blobs, &k->model, err);
+    if (rc == SL_OK && k->head.size > 0)
+        rc = sl_blob_cache_begin(&w->blobs, &k->head, err);
     if (rc == SL_OK && k->task.train)
         rc = sl_vfile_take(&w->file, &k->task.region, err);
     if (rc == SL_OK && k->task.train && sl_training_state_bytes(k->training) > 0) {
@@ -150,6 +154,8 @@ static struct work *end_work(struct vclient *v)
     v->work = NULL;
     sl_workers_wait(v->w->workers, &k->job);
     sl_blob_cache_release(&v->w->blobs, &k->model);
+    if (k->head.size > 0)
+        sl_blob_cache_release(&v->w->blobs, &k->head);
     return k;
 }
 

@@ -59,7 +59,7 @@ struct work {
     struct sl_training_task task;
     struct sl_training_result result;
     struct sl_task_order order;
-    struct sl_blob_ref model; /* one more holder while the worker reads it */
+    struct sl_blob_ref model, head; /* one more holder while the worker reads them */
     uint32_t client, boot;
 };
 
@@ -73,7 +73,7 @@ struct vclient {
     uint32_t epoch; /* start of the coordinator that its session belongs to; 0 = none */
     uint32_t alarm; /* generation */
     uint32_t first_request; /* list */
-    struct sl_blob_ref held[2];
+    struct sl_blob_ref held[SL_CLIENT_BLOBS];
     uint8_t n_held;
     bool connecting;        /* an EV_CONNECT is under way */
     bool away;              /* a dropout: neither hears nor speaks ... */

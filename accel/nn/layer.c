@@ -12,7 +12,7 @@ static const struct sl_layer_ops *const kinds[] = {
     &sl_layer_gelu_tanh,     &sl_layer_flatten,        &sl_layer_dropout,
     &sl_layer_layernorm,     &sl_layer_groupnorm,      &sl_layer_batchnorm,
     &sl_layer_mhsa,          &sl_layer_mean_tokens,    &sl_layer_residual,
-    &sl_layer_ternary_dense, &sl_layer_ternary_conv2d,
+    &sl_layer_ternary_dense, &sl_layer_ternary_conv2d, &sl_layer_sphere,
 };
 
 const struct sl_layer_ops *sl_layer_ops_of(enum sl_layer_kind kind)

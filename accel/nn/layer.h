@@ -45,6 +45,7 @@ enum sl_tensor_init {
     SL_TENSOR_ZEROS,
     SL_TENSOR_TERNARY_SCALE, /* start of gamma_w (units/rtn.h) for the tensor before it,
                                 weights [out, ...] */
+    SL_TENSOR_ORTHONORMAL, /* rows of length 1, at right angles to one another */
 };
 
 /* A tensor as a layer asks for it. */
@@ -112,7 +113,7 @@ extern const struct sl_layer_ops sl_layer_dense, sl_layer_conv2d, sl_layer_maxpo
     sl_layer_avgpool, sl_layer_relu, sl_layer_gelu_erf, sl_layer_gelu_tanh,
     sl_layer_flatten, sl_layer_dropout, sl_layer_layernorm, sl_layer_groupnorm,
     sl_layer_batchnorm, sl_layer_mhsa, sl_layer_mean_tokens, sl_layer_residual,
-    sl_layer_ternary_dense, sl_layer_ternary_conv2d;
+    sl_layer_ternary_dense, sl_layer_ternary_conv2d, sl_layer_sphere;
 
 /* The ops of a kind, or NULL. */
 const struct sl_layer_ops *sl_layer_ops_of(enum sl_layer_kind kind);

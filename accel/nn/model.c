@@ -129,6 +129,8 @@ static enum sl_code place_tensors(struct sl_model *m, const struct sl_model_buil
     m->n_params = m->layout.n_values;
     if (rc == SL_OK)
         rc = place_role(m, b, SL_TENSOR_BUFFER, err);
+    if (rc == SL_OK)
+        rc = place_role(m, b, SL_TENSOR_FIXED, err);
     return rc;
 }
 
@@ -246,6 +248,30 @@ const struct sl_layout *sl_model_layout(const struct sl_model *m)
 size_t sl_model_n_params(const struct sl_model *m)
 {
     return m->n_params;
+}
+
+size_t sl_model_n_travelling(const struct sl_model *m)
+{
+    return sl_layout_travelling(&m->layout);
+}
+
+bool sl_model_head(const struct sl_model *m, struct sl_head_info *ret)
+{
+    size_t last = 0;
+    for (size_t i = 0; i < m->n_layers; i += sl_layer_span(&m->layers[i].spec))
+        last = i;
+    const struct sl_layer *l = &m->layers[last];
+    bool fixed = l->spec.kind == SL_LAYER_SPHERE;
+    if ((!fixed && l->spec.kind != SL_LAYER_DENSE) || l->in.n_dims != 1)
+        return false;
+    *ret = (struct sl_head_info){.fixed = fixed,
+                                 .width = l->in_size,
+                                 .classes = l->out_size,
+                                 .weight = l->at[0],
+                                 .bias = l->spec.bias ? l->at[1] : SIZE_MAX,
+                                 .layer = last,
+                                 .scale = fixed ? l->spec.scale : 1.0f};
+    return true;
 }
 
 uint32_t sl_model_n_classes(const struct sl_model *m)

@@ -5,9 +5,11 @@
 #include "accel/nn/model.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 #include "accel/nn/layer.h"
 #include "accel/units/rtn.h"
+#include "common/mem.h"
 #include "common/rng.h"
 
 static void fill(float *v, size_t n, float value)
@@ -26,7 +28,8 @@ static float ternary_scale(const struct sl_tensor *weights, const float *values)
     return sl_rtn_threshold(&w, &d, &gamma, &ignored) == SL_OK ? gamma : 0.0f;
 }
 
-/* Norms, running statistics and scales; false for tensors that are drawn. */
+/* Norms, running statistics and scales, and a head, which is left as it is; false for tensors that
+ * are drawn. */
 static bool init_constant(const struct sl_model *m, size_t t, float *ret_values)
 {
     const struct sl_tensor *tensor = &m->layout.tensors[t];
@@ -36,6 +39,8 @@ static bool init_constant(const struct sl_model *m, size_t t, float *ret_values)
              ternary_scale(tensor - 1, ret_values));
         return true;
     }
+    if (init == SL_TENSOR_ORTHONORMAL)
+        return true;
     if (init != SL_TENSOR_ONES && init != SL_TENSOR_ZEROS)
         return false;
     fill(ret_values + tensor->offset, tensor->size, init == SL_TENSOR_ONES ? 1.0f : 0.0f);
@@ -73,4 +78,71 @@ void sl_model_init_splitmix(const struct sl_model *m, uint64_t seed, double gain
             ret_values[tensor->offset + i] = (2.0f * u - 1.0f) * bound;
         }
     }
+}
+
+static double dot(const double *a, const double *b, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += a[i] * b[i];
+    return sum;
+}
+
+/* Makes row r of w [.., width] orthogonal to those before it and gives it length 1. */
+static void orthonormalise(double *w, size_t r, size_t width)
+{
+    double *row = w + r * width;
+    for (unsigned turn = 0; turn < 2; turn++)
+        for (size_t before = 0; before < r; before++) {
+            double along = dot(row, w + before * width, width);
+            for (size_t i = 0; i < width; i++)
+                row[i] -= along * w[before * width + i];
+        }
+    double length = sqrt(dot(row, row, width));
+    for (size_t i = 0; i < width; i++)
+        row[i] /= length;
+}
+
+enum sl_code sl_model_init_head(const struct sl_model *m, uint64_t seed, float *ret_values,
+                                struct sl_err *err)
+{
+    struct sl_head_info h;
+    if (!sl_model_head(m, &h) || !h.fixed)
+        return SL_OK;
+    double *w = sl_calloc(h.classes * h.width, sizeof(*w));
+    if (w == NULL)
+        return sl_err_set(err, SL_E_NOMEM, "head of %zu values", h.classes * h.width);
+    for (size_t r = 0; r < h.classes; r++) {
+        struct sl_rng_id id = {
+            .seed = seed, .purpose = SL_RNG_HEAD, .tensor = (uint32_t)r};
+        struct sl_rng rng;
+        sl_rng_init(&rng, &id);
+        for (size_t i = 0; i < h.width; i++)
+            w[r * h.width + i] = sl_rng_normal(&rng);
+        orthonormalise(w, r, h.width);
+    }
+    for (size_t i = 0; i < h.classes * h.width; i++)
+        ret_values[h.weight + i] = (float)w[i];
+    free(w);
+    return SL_OK;
+}
+
+enum sl_code sl_model_check_head(const struct sl_model *m, const float *values,
+                                 struct sl_err *err)
+{
+    struct sl_head_info h;
+    if (!sl_model_head(m, &h) || !h.fixed)
+        return SL_OK;
+    const float *w = values + h.weight;
+    for (size_t a = 0; a < h.classes; a++)
+        for (size_t b = 0; b <= a; b++) {
+            double sum = 0, want = a == b;
+            for (size_t i = 0; i < h.width; i++)
+                sum += (double)w[a * h.width + i] * (double)w[b * h.width + i];
+            if (!(fabs(sum - want) <= SL_HEAD_ORTHONORMAL))
+                return sl_err_set(err, SL_E_INPUT,
+                                  "head: rows %zu and %zu have the product %g (%g within %g "
+                                  "allowed)", b, a, sum, want, SL_HEAD_ORTHONORMAL);
+        }
+    return SL_OK;
 }

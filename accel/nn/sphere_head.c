@@ -5,19 +5,26 @@
 
 #include "accel/kernels/kernels.h"
 
-/* 1 / ||h||, or 0 for a vector too short to point anywhere. */
-static float inverse_norm(const struct sl_sphere_head *s, const struct sl_unit_ctx *unit,
-                          const float *h)
+/* 1 / ||h||, or 0 for a vector too short to point anywhere. Squares are added in double, four sums
+ * side by side, so that z has length 1 to float's last bit and no square leaves the range. */
+static float inverse_norm(const struct sl_sphere_head *s, const float *h)
 {
-    float norm = sqrtf(unit->kernels->elem.dot(h, h, s->width));
-    return norm <= s->eps ? 0.0f : 1.0f / norm;
+    double sum[4] = {0};
+    size_t i = 0;
+    for (; i + 4 <= s->width; i += 4)
+        for (size_t j = 0; j < 4; j++)
+            sum[j] += (double)h[i + j] * (double)h[i + j];
+    for (; i < s->width; i++)
+        sum[0] += (double)h[i] * (double)h[i];
+    double norm = sqrt((sum[0] + sum[1]) + (sum[2] + sum[3]));
+    return norm <= (double)s->eps ? 0.0f : (float)(1.0 / norm);
 }
 
 void sl_sphere_head_forward(const struct sl_sphere_head *s, struct sl_unit_ctx *unit,
                             size_t n, const float *h, float *z, float *o)
 {
     for (size_t i = 0; i < n; i++)
-        unit->kernels->elem.affine(inverse_norm(s, unit, h + i * s->width), 0.0f,
+        unit->kernels->elem.affine(inverse_norm(s, h + i * s->width), 0.0f,
                                    h + i * s->width, z + i * s->width, s->width);
     sl_matmul(unit, &(struct sl_matmul){.pass = SL_PASS_FORWARD,
                                         .m = n,
@@ -49,6 +56,6 @@ void sl_sphere_head_backward(const struct sl_sphere_head *s, struct sl_unit_ctx 
         float *d = dh + i * s->width;
         const float *zi = z + i * s->width;
         e->axpy(-e->dot(zi, d, s->width), zi, d, s->width);
-        e->affine(inverse_norm(s, unit, h + i * s->width), 0.0f, d, d, s->width);
+        e->affine(inverse_norm(s, h + i * s->width), 0.0f, d, d, s->width);
     }
 }

@@ -393,6 +393,16 @@ static enum sl_code run_epoch(struct sl_trainer *t, struct sl_err *err)
     return SL_OK;
 }
 
+/* A fixed head is the same after each training, byte for byte (spherefed.md, S1). */
+static enum sl_code check_fixed(const struct sl_trainer *t, struct sl_err *err)
+{
+    size_t moving = sl_model_n_travelling(t->model);
+    size_t n = t->model->layout.n_values - moving;
+    if (memcmp(t->values + moving, t->start + moving, n * sizeof(float)) != 0)
+        return sl_err_set(err, SL_E_BUG, "training moved the fixed head");
+    return SL_OK;
+}
+
 enum sl_code sl_train_run(struct sl_trainer *t, uint32_t n_epochs,
                           struct sl_train_result *ret_result, struct sl_err *err)
 {
@@ -406,6 +416,8 @@ enum sl_code sl_train_run(struct sl_trainer *t, uint32_t n_epochs,
         rc = sl_err_set(err, SL_E_FAILED,
                         "training diverged: a value is not finite after step %" PRIu64,
                         t->result.steps);
+    if (rc == SL_OK)
+        rc = check_fixed(t, err);
     if (rc != SL_OK) {
         t->open = false;
         return rc;

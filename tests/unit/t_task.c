@@ -24,6 +24,14 @@ static const struct sl_task_order order = {
     .model = {{{2}}, SIZE},
 };
 
+/* The same of a model with a fixed head. */
+static struct sl_task_order headed(void)
+{
+    struct sl_task_order o = order;
+    o.head = (struct sl_blob_ref){{{7}}, 3 * SL_CHUNK_BYTES + 8};
+    return o;
+}
+
 static const struct sl_kept_update kept = {
     .run_id = 4, .round = 9, .plan = {{1}}, .model = {{2}}, .blob = {{{3}}, SIZE}};
 
@@ -120,6 +128,16 @@ static struct sl_task_actions to_model(struct sl_task *t)
     return out;
 }
 
+static struct sl_task_actions to_head(struct sl_task *t)
+{
+    struct sl_task_order o = headed();
+    struct sl_task_actions out = give(t, to_polling(t, NULL), &o);
+    out = chunk(t, find(&out, SL_TASK_SEND_GET));
+    out = event(t, SL_TASK_EV_BLOB);
+    assert_int_equal(t->state, SL_TASK_HEAD);
+    return out;
+}
+
 /* Answers gets in the order they were made until all are answered. */
 static struct sl_task_actions fetch_all(struct sl_task *t, struct sl_task_actions out)
 {
@@ -193,6 +211,9 @@ static void reach(struct sl_task *t, enum sl_task_state s)
     case SL_TASK_PLAN:
         to_plan(t);
         break;
+    case SL_TASK_HEAD:
+        to_head(t);
+        break;
     case SL_TASK_MODEL:
         to_model(t);
         break;
@@ -243,8 +264,8 @@ static void answers_nobody_waits_for_change_nothing(void **state)
         unsigned where; /* bit set of states in which the event means something */
     } events[] = {
         {SL_TASK_EV_KEPT, 1u << SL_TASK_CHECKING},
-        {SL_TASK_EV_BLOB, 1u << SL_TASK_PLAN | 1u << SL_TASK_MODEL},
-        {SL_TASK_EV_BLOB_FAILED, 1u << SL_TASK_PLAN | 1u << SL_TASK_MODEL},
+        {SL_TASK_EV_BLOB, 1u << SL_TASK_PLAN | 1u << SL_TASK_HEAD | 1u << SL_TASK_MODEL},
+        {SL_TASK_EV_BLOB_FAILED, 1u << SL_TASK_PLAN | 1u << SL_TASK_HEAD | 1u << SL_TASK_MODEL},
         {SL_TASK_EV_UNREADABLE, 0},
         {SL_TASK_EV_DONE, 1u << SL_TASK_WORKING},
         {SL_TASK_EV_TIME, 1u << SL_TASK_IDLE},
@@ -279,7 +300,7 @@ static void nothing_is_sent_while_the_session_is_down(void **state)
 
 static void new_session_repeats_what_was_open_and_nothing_else(void **state)
 {
-    static const size_t open[] = {1, 1, 0, 1, SL_TASK_WINDOW, 0, SL_TASK_WINDOW, 1};
+    static const size_t open[] = {1, 1, 0, 1, SL_TASK_WINDOW, SL_TASK_WINDOW, 0, SL_TASK_WINDOW, 1};
     for (int s = SL_TASK_IDLE; s <= SL_TASK_REPORTING; s++) {
         struct sl_task t;
         reach(&t, (enum sl_task_state)s);
@@ -371,7 +392,7 @@ static void blob_that_is_gone_ends_the_task(void **state)
     assert_true(says(&out, SL_NOTE_GONE));
     assert_int_equal(find(&out, SL_TASK_RELEASE_BLOB)->blob, SL_BLOB_MODEL);
     assert_int_equal(t.state, SL_TASK_IDLE);
-    assert_int_equal(t.plan_hold, SL_HOLD_WHOLE);
+    assert_int_equal(t.hold[SL_BLOB_PLAN], SL_HOLD_WHOLE);
     out = step(&t, &(struct sl_task_event){.kind = SL_TASK_EV_TIME,
                                            .now_ms = 100 + SL_TASK_PAUSE_MS});
     assert_non_null(find(&out, SL_TASK_SEND_POLL)); /* in the slot that is free */
@@ -525,6 +546,41 @@ static void model_in_the_task_is_written_before_the_plan_is_fetched(void **state
     assert_non_null(find(&out, SL_TASK_WORK));
 }
 
+static void a_head_is_fetched_between_plan_and_model_and_then_kept(void **state)
+{
+    struct sl_task t;
+    struct sl_task_order o = headed();
+    struct sl_task_actions out = to_head(&t);
+    assert_int_equal(find(&out, SL_TASK_BEGIN_BLOB)->blob, SL_BLOB_HEAD);
+    out = fetch_all(&t, out);
+    assert_int_equal(find(&out, SL_TASK_FINISH_BLOB)->blob, SL_BLOB_HEAD);
+    out = event(&t, SL_TASK_EV_BLOB);
+    assert_int_equal(t.state, SL_TASK_MODEL);
+    fetch_all(&t, out);
+    event(&t, SL_TASK_EV_BLOB);
+    out = event(&t, SL_TASK_EV_DONE); /* failed */
+    for (size_t i = 0; i < out.n; i++)
+        assert_false(out.a[i].kind == SL_TASK_RELEASE_BLOB && out.a[i].blob == SL_BLOB_HEAD);
+    assert_int_equal(t.hold[SL_BLOB_HEAD], SL_HOLD_WHOLE);
+    struct sl_msg ack = {.kind = SL_MSG_ACK, .ack.ok = true};
+    reply(&t, find(&out, SL_TASK_SEND_FAILED)->id, &ack);
+    out = step(&t, &(struct sl_task_event){.kind = SL_TASK_EV_TIME,
+                                           .now_ms = 100 + SL_TASK_PAUSE_MS});
+    out = give(&t, find(&out, SL_TASK_SEND_POLL)->id, &o);
+    assert_int_equal(t.state, SL_TASK_MODEL); /* plan and head are there */
+    fetch_all(&t, out);
+    event(&t, SL_TASK_EV_BLOB);
+    out = event(&t, SL_TASK_EV_DONE);
+    reply(&t, find(&out, SL_TASK_SEND_FAILED)->id, &ack);
+    out = step(&t, &(struct sl_task_event){.kind = SL_TASK_EV_TIME,
+                                           .now_ms = 100 + SL_TASK_PAUSE_MS});
+    o.head.id.bytes[0] = 8; /* another run's */
+    out = give(&t, find(&out, SL_TASK_SEND_POLL)->id, &o);
+    assert_int_equal(t.state, SL_TASK_HEAD);
+    assert_int_equal(find(&out, SL_TASK_RELEASE_BLOB)->blob, SL_BLOB_HEAD);
+    assert_int_equal(find(&out, SL_TASK_RELEASE_BLOB)->ref.id.bytes[0], 7);
+}
+
 static void failed_work_is_reported_and_followed_by_a_pause(void **state)
 {
     struct sl_task t;
@@ -611,6 +667,7 @@ int main(void)
         cmocka_unit_test(evaluation_leaves_the_kept_update),
         cmocka_unit_test(held_poll_is_repeated_at_once_and_drained_one_after_a_pause),
         cmocka_unit_test(model_in_the_task_is_written_before_the_plan_is_fetched),
+        cmocka_unit_test(a_head_is_fetched_between_plan_and_model_and_then_kept),
         cmocka_unit_test(failed_work_is_reported_and_followed_by_a_pause),
         cmocka_unit_test(result_of_another_round_is_a_failure),
         cmocka_unit_test(drain_ends_fetching_and_takes_no_task),

@@ -108,6 +108,8 @@ static struct sl_msg draw(enum sl_msg_kind kind, struct sl_rng *r, const uint8_t
             t->attempt = sl_rng_u32(r);
             t->plan = blob(r, 1 + sl_rng_below(r, SL_PLAN_BYTES_MAX));
             t->model = blob(r, 1 + sl_rng_below(r, SL_CHUNK_BYTES));
+            if (sl_rng_below(r, 2))
+                t->head = blob(r, 1 + sl_rng_below(r, SL_BLOB_BYTES_MAX));
             t->deadline_ms = sl_rng_u64(r);
             t->evaluate = sl_rng_below(r, 2);
             if (sl_rng_below(r, 2)) {
