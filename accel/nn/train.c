@@ -452,6 +452,16 @@ enum sl_code sl_train(struct sl_trainer *t, const float *start_values,
 /* --- evaluation
  * ----------------------------------------------------------------------------- */
 
+/* A pass over values in evaluation mode, as at a run's end. */
+static struct sl_pass_ctx look(struct sl_trainer *t, const float *values)
+{
+    struct sl_pass_ctx c = sl_net_pass(&t->net, values);
+    t->net.unit.version++; /* values are the caller's and may be new */
+    c.unit->draw = (struct sl_rng_id){0};
+    c.unit->place.iteration = c.unit->place.n_iterations = 1;
+    return c;
+}
+
 enum sl_code sl_evaluate(struct sl_trainer *t, const float *values,
                          const struct sl_samples *samples, struct sl_eval_result *ret,
                          struct sl_err *err)
@@ -460,10 +470,7 @@ enum sl_code sl_evaluate(struct sl_trainer *t, const float *values,
     enum sl_code rc = check_samples(t->model, samples, err);
     if (rc != SL_OK)
         return rc;
-    struct sl_pass_ctx c = sl_net_pass(&t->net, values);
-    t->net.unit.version++; /* values are the caller's and may be new */
-    c.unit->draw = (struct sl_rng_id){0};
-    c.unit->place.iteration = c.unit->place.n_iterations = 1; /* as at a run's end */
+    struct sl_pass_ctx c = look(t, values);
     for (size_t done = 0; done < samples->n; done += c.n) {
         c.n = samples->n - done < t->max_batch ? samples->n - done : t->max_batch;
         gather(t, samples, NULL, done, c.n);
@@ -476,5 +483,24 @@ enum sl_code sl_evaluate(struct sl_trainer *t, const float *values,
                           sums.loss, samples->n);
     *ret = (struct sl_eval_result){
         .n = samples->n, .correct = sums.correct, .loss_sum = sums.loss};
+    return SL_OK;
+}
+
+enum sl_code sl_features(struct sl_trainer *t, const float *values,
+                         const struct sl_samples *samples, sl_feature_sink sink, void *ctx,
+                         struct sl_err *err)
+{
+    struct sl_head_info head;
+    enum sl_code rc = check_samples(t->model, samples, err);
+    if (rc != SL_OK)
+        return rc;
+    if (!sl_model_head(t->model, &head))
+        return sl_err_set(err, SL_E_INPUT, "the model's last layer is no head");
+    struct sl_pass_ctx c = look(t, values);
+    for (size_t done = 0; done < samples->n; done += c.n) {
+        c.n = samples->n - done < t->max_batch ? samples->n - done : t->max_batch;
+        gather(t, samples, NULL, done, c.n);
+        sink(ctx, sl_net_sequence_forward(&c, 0, head.layer, t->x), t->labels, c.n);
+    }
     return SL_OK;
 }

@@ -132,6 +132,13 @@ enum sl_code sl_evaluate(struct sl_trainer *t, const float *values,
                          const struct sl_samples *samples, struct sl_eval_result *ret,
                          struct sl_err *err);
 
+/* What stands in front of the head (sl_model_head), batch by batch in order: h [n, width] and labels [n],
+ * borrowed. Evaluation mode, as sl_evaluate. SL_E_INPUT: also a model without such a head. */
+typedef void (*sl_feature_sink)(void *ctx, const float *h, const int32_t *labels, size_t n);
+enum sl_code sl_features(struct sl_trainer *t, const float *values,
+                         const struct sl_samples *samples, sl_feature_sink sink, void *ctx,
+                         struct sl_err *err);
+
 /* The order in which epoch `epoch` visits n samples: ret_order[0..n-1]. philox:
  * Fisher-Yates from the stream (seed, SL_RNG_ORDER, client, round, step = epoch). bench:
  * stable argsort of splitmix64 outputs started at seed << 48 ^ round << 32 ^ client << 16
