@@ -238,7 +238,9 @@ static enum sl_code train(struct sl_workplace *w, const struct sl_client_job *jo
                           const float *start, const struct sl_local_data *data, struct sl_client_result *r,
                           struct sl_err *err)
 {
+    const struct sl_layout *layout = sl_model_layout(w->model);
     struct sl_local_order order = {.plan = &w->plan,
+                                   .variates = sl_local_variates(&w->plan, layout, job->model),
                                    .client = job->index,
                                    .round = job->order.round,
                                    .local_steps = w->local_steps,
@@ -246,7 +248,7 @@ static enum sl_code train(struct sl_workplace *w, const struct sl_client_job *jo
     struct sl_client_store *store = w->config.store;
     struct sl_update_meta meta;
     const uint8_t *update;
-    size_t n, n_state = sl_local_state_bytes(&w->plan, sl_model_layout(w->model));
+    size_t n, n_state = sl_local_state_bytes(&w->plan, layout);
     enum sl_code rc = carry_over(w, job->order.run_id, &order.state, err);
     if (rc == SL_OK)
         rc = sl_local_train(w->bench, &order, data, start, &meta, &update, &n, err);
@@ -266,9 +268,8 @@ static enum sl_code work(struct sl_workplace *w, const struct sl_client_job *job
     enum sl_code rc = set_up(w, job, err);
     if (rc != SL_OK)
         return rc;
-    size_t want = sl_model_layout(w->model)->n_values * sizeof(float);
+    size_t want = sl_local_model_bytes(&w->plan, sl_model_layout(w->model));
     size_t head = sl_received_head_bytes(sl_model_layout(w->model));
-    want -= head;
     if (job->order.head.size != head)
         return sl_err_set(err, SL_E_INPUT,
                           "the received head has %" PRIu64

@@ -35,7 +35,16 @@ void sl_plan_default(struct sl_plan *ret)
                   .beta2 = 0.999,
                   .eps = 1e-8,
                   .schedule = {.step_every = 10, .factor = 0.5}},
-        .strategy = {.name = "fedavg"},
+        .strategy = {.name = "fedavg",
+                     .eta = -1,
+                     .beta = 0.9,
+                     .beta1 = -1,
+                     .beta2 = 0.99,
+                     .tau = 1e-3,
+                     .trim = 1,
+                     .f = 1,
+                     .iterations = 8,
+                     .nu = 1e-6},
         .selection = {.policy = "random",
                       .over_select = 1.0,
                       .deadline_s = 600,
@@ -150,6 +159,60 @@ static enum sl_code check_numbers(const struct check *c, const struct sl_plan *p
     return SL_OK;
 }
 
+static bool is_strategy(const struct sl_plan *p, const char *name)
+{
+    return strcmp(p->strategy.name, name) == 0;
+}
+
+/* Rules that leave updates out need enough of them. A cohort of a file may have any size. */
+static enum sl_code check_cohort(const struct check *c, const struct sl_plan *p)
+{
+    uint32_t least = sl_plan_least_updates(p), f = p->strategy.f;
+    bool krum = is_strategy(p, "krum"), multi = is_strategy(p, "multi-krum");
+    if ((krum || multi || is_strategy(p, "geometric-median")) &&
+        sl_plan_cohort_size(p) > SL_PLAN_PAIRED_MAX)
+        return FAIL("selection.clients_per_round", SL_E_RANGE,
+                    "%u is out of range (1 to %u: %s compares every pair of updates)",
+                    sl_plan_cohort_size(p), SL_PLAN_PAIRED_MAX, p->strategy.name);
+    if (strcmp(p->selection.policy, "file") == 0)
+        return SL_OK;
+    if (is_strategy(p, "trimmed-mean") && p->strategy.trim > (least - 1) / 2)
+        return FAIL("strategy.trim", SL_E_RANGE,
+                    "%u is out of range (0 to %u: a round has at least %u updates)",
+                    p->strategy.trim, (least - 1) / 2, least);
+    if ((krum || multi) && (least < 3 || f > least - 3))
+        return FAIL("strategy.f", SL_E_RANGE,
+                    "%u is out of range (%s needs f + 3 updates, a round has at least %u)", f,
+                    p->strategy.name, least);
+    if (multi && p->strategy.m > least)
+        return FAIL("strategy.m", SL_E_RANGE,
+                    "%u is out of range (0 to %u: a round has at least as many updates)",
+                    p->strategy.m, least);
+    return SL_OK;
+}
+
+static enum sl_code check_strategy(const struct check *c, struct sl_plan *p)
+{
+    bool scaffold = is_strategy(p, "scaffold");
+    sl_plan_strategy_defaults(p);
+    if (is_strategy(p, "fedprox") && !(p->strategy.mu > 0))
+        return FAIL("strategy.mu", SL_E_RANGE,
+                    "0 is out of range (above 0 to 1000000: fedprox without mu is fedavg)");
+    if (!scaffold && !is_strategy(p, "fednova"))
+        return check_cohort(c, p);
+    if (p->train.optimizer != SL_OPT_SGD)
+        return FAIL("train.optimizer", SL_E_INPUT, "adam is not available with %s (sgd is)",
+                    p->strategy.name);
+    if (p->train.momentum > 0)
+        return FAIL("train.momentum", SL_E_RANGE, "%g is out of range (0 with %s)",
+                    p->train.momentum, p->strategy.name);
+    if (scaffold && p->aggregation.clip_norm > 0)
+        return FAIL("aggregation.clip_norm", SL_E_RANGE,
+                    "%g is out of range (0 with scaffold: variates follow from whole updates)",
+                    p->aggregation.clip_norm);
+    return SL_OK;
+}
+
 /* data.path names a file or folder for all datasets but synthetic, whose options it holds. */
 static enum sl_code place_data(const struct check *c, struct sl_plan *p)
 {
@@ -182,6 +245,8 @@ static enum sl_code bind(struct sl_yaml_doc *doc, const char *folder, struct sl_
         rc = check_files(&c, p);
     if (rc == SL_OK)
         rc = check_numbers(&c, p);
+    if (rc == SL_OK)
+        rc = check_strategy(&c, p);
     return rc == SL_OK ? place_data(&c, p) : rc;
 }
 
@@ -285,6 +350,25 @@ static double whole_power(double x, uint32_t n)
         if (n & 1)
             r *= x;
     return r;
+}
+
+void sl_plan_strategy_defaults(struct sl_plan *p)
+{
+    bool adagrad = is_strategy(p, "fedadagrad");
+    bool adaptive = adagrad || is_strategy(p, "fedadam") || is_strategy(p, "fedyogi");
+    bool stepping = adaptive || is_strategy(p, "fedavgm") || is_strategy(p, "scaffold");
+    if (stepping && p->strategy.eta < 0)
+        p->strategy.eta = adaptive ? 0.01 : 1;
+    if (adaptive && p->strategy.beta1 < 0)
+        p->strategy.beta1 = adagrad ? 0 : 0.9;
+}
+
+uint32_t sl_plan_least_updates(const struct sl_plan *p)
+{
+    double least = p->selection.quorum * (double)sl_plan_cohort_size(p);
+    uint32_t whole = (uint32_t)least;
+    whole += (double)whole < least;
+    return whole < 1 ? 1 : whole;
 }
 
 double sl_plan_lr(const struct sl_plan *p, uint32_t round)

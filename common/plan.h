@@ -22,6 +22,7 @@
 #define SL_PLAN_PATH 1024
 #define SL_CLIENTS_MAX 100000
 #define SL_ROUNDS_MAX 1000000
+#define SL_PLAN_PAIRED_MAX 2000 /* updates of a rule that compares every pair */
 
 enum sl_reproducible { SL_REPRODUCIBLE_WARN, SL_REPRODUCIBLE_STRICT };
 enum sl_partition_kind {
@@ -105,8 +106,18 @@ struct sl_plan {
         } schedule;
         enum sl_order order;
     } train;
+    /* eta and beta1 below 0: the strategy's own (sl_plan_strategy_defaults fills them in). */
     struct {
-        char name[SL_PLAN_NAME]; /* fedavg */
+        char name[SL_PLAN_NAME]; /* fedavg ... */
+        double eta;              /* of the server's step */
+        double beta;             /* fedavgm: of the momentum */
+        double beta1, beta2, tau; /* fedadam, fedyogi, fedadagrad */
+        double mu;               /* fedprox: of the proximal term; 0 = not given */
+        uint32_t trim;           /* trimmed-mean: values left out at either end */
+        uint32_t f;              /* krum, multi-krum: attackers to be withstood */
+        uint32_t m;              /* multi-krum: updates averaged; 0 = all but f */
+        uint32_t iterations;     /* geometric-median: Weiszfeld steps */
+        double nu;               /* geometric-median: least distance */
     } strategy;
     struct {
         char policy[SL_PLAN_NAME]; /* random all file */
@@ -178,6 +189,13 @@ enum sl_code sl_plan_canonical(const struct sl_plan *p, char **ret, size_t *ret_
                                struct sl_err *err);
 enum sl_code sl_plan_digest(const struct sl_plan *p, uint8_t ret[SL_DIGEST_BYTES],
                             struct sl_err *err);
+
+/* eta and beta1 of p's strategy where they are below 0. Parsing does it; a plan made in code needs it
+ * before it is printed. */
+void sl_plan_strategy_defaults(struct sl_plan *p);
+
+/* Updates that a round is sure to have when it closes: quorum of the cohort. */
+uint32_t sl_plan_least_updates(const struct sl_plan *p);
 
 /* Learning rate of a round after the schedule; deterministic bits (own cosine). */
 double sl_plan_lr(const struct sl_plan *p, uint32_t round);

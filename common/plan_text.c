@@ -49,7 +49,23 @@ static const char *const init_rules[] = {"uniform", "splitmix", "file", NULL};
 static const char *const optimizers[] = {"sgd", "adam", NULL};
 static const char *const schedules[] = {"constant", "step", "cosine", NULL};
 static const char *const orders[] = {"philox", "bench", NULL};
-static const char *const strategies[] = {"fedavg", NULL};
+static const char *const strategies[] = {
+    "fedavg",  "fedavgm",    "fedprox", "fednova",      "scaffold", "fedadam",
+    "fedyogi", "fedadagrad", "median",  "trimmed-mean", "krum",     "multi-krum",
+    "geometric-median", NULL};
+enum { /* strategies[i] is bit i */
+    FEDAVGM = 1 << 1,
+    FEDPROX = 1 << 2,
+    SCAFFOLD = 1 << 4,
+    FEDADAM = 1 << 5,
+    FEDYOGI = 1 << 6,
+    FEDADAGRAD = 1 << 7,
+    TRIMMED_MEAN = 1 << 9,
+    KRUM = 1 << 10,
+    MULTI_KRUM = 1 << 11,
+    GEOMETRIC_MEDIAN = 1 << 12,
+    ADAPTIVE = FEDADAM | FEDYOGI | FEDADAGRAD,
+};
 static const char *const policies[] = {"random", "all", "file", NULL};
 static const char *const weightings[] = {"samples", "uniform", NULL};
 static const char *const matmuls[] = {"fp32", "fast", "tr", "rtn", NULL};
@@ -153,6 +169,19 @@ static const struct sl_row rows[] = {
     ENUM("train.order", train.order, orders),
 
     WORD("strategy.name", strategy.name, strategies),
+#define STRATEGY "strategy.name"
+    REAL_OF("strategy.eta", strategy.eta, 0, 1000, ABOVE, NULL, STRATEGY,
+            FEDAVGM | SCAFFOLD | ADAPTIVE),
+    REAL_OF("strategy.beta", strategy.beta, 0, 1, BELOW, NULL, STRATEGY, FEDAVGM),
+    REAL_OF("strategy.beta1", strategy.beta1, 0, 1, BELOW, NULL, STRATEGY, ADAPTIVE),
+    REAL_OF("strategy.beta2", strategy.beta2, 0, 1, BELOW, NULL, STRATEGY, FEDADAM | FEDYOGI),
+    REAL_OF("strategy.tau", strategy.tau, 1e-12, 1000, 0, NULL, STRATEGY, ADAPTIVE),
+    REAL_OF("strategy.mu", strategy.mu, 0, 1e6, ABOVE, NULL, STRATEGY, FEDPROX),
+    COUNT_OF("strategy.trim", strategy.trim, 0, SL_CLIENTS_MAX, STRATEGY, TRIMMED_MEAN),
+    COUNT_OF("strategy.f", strategy.f, 0, SL_CLIENTS_MAX, STRATEGY, KRUM | MULTI_KRUM),
+    COUNT_OF("strategy.m", strategy.m, 0, SL_CLIENTS_MAX, STRATEGY, MULTI_KRUM),
+    COUNT_OF("strategy.iterations", strategy.iterations, 1, 100000, STRATEGY, GEOMETRIC_MEDIAN),
+    REAL_OF("strategy.nu", strategy.nu, 0, 1000, ABOVE, NULL, STRATEGY, GEOMETRIC_MEDIAN),
 
     WORD("selection.policy", selection.policy, policies),
     FILE_OF("selection.path", selection.path, "selection.policy", 1 << 2),

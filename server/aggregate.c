@@ -89,3 +89,13 @@ size_t sl_update_check(const float *x, size_t n, double scale, double max_abs)
 {
     return sl_sum_ops(sl_cpu_usable())->check(x, n, scale, max_abs);
 }
+
+#define NORM_LANES 8
+
+double sl_norm_square(const float *x, size_t n)
+{
+    double sum[NORM_LANES] = {0};
+    for (size_t i = 0; i < n; i++)
+        sum[i % NORM_LANES] += (double)x[i] * (double)x[i];
+    return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
+}

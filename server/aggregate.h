@@ -50,4 +50,7 @@ void sl_sum_mean_tile(const struct sl_sum *s, size_t offset, size_t n, float *re
 /* First value of x that is not finite or has |x * scale| > max_abs; n when there is none. */
 size_t sl_update_check(const float *x, size_t n, double scale, double max_abs);
 
+/* Sum of the squares, in double, in one order whatever the CPU. */
+double sl_norm_square(const float *x, size_t n);
+
 #endif

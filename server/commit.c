@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Closing a round: mean of the sum, the strategy's step, digest, checkpoint and evaluation as one job on
- * a worker; then one transaction, one line of the report, and the next round. */
+/* Closing a round: the next model (step.c), digest, checkpoint and evaluation as one job on a worker; then one transaction, one line of the report, and the next round. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,48 +10,18 @@
 
 /* --- on a worker ------------------------------------------------------------------------------------ */
 
-/* The next model takes the place of the sums it is made of: the floats of a tile end before the sums
- * of later tiles begin. */
-static float *next_model(const struct run *r)
-{
-    return (float *)r->sum.q;
-}
-
-/* Once a round: a second call after a refusal of the store finds the model made. */
-static enum sl_code step_model(struct run *r, struct sl_err *err)
-{
-    if (r->work.stepped)
-        return SL_OK;
-    float *mean = malloc(TILE_VALUES * sizeof(float));
-    if (mean == NULL)
-        return sl_err_set(err, SL_E_NOMEM, "tile");
-    size_t per_value = r->n_state / r->n_values;
-    float *next = next_model(r);
-    for (size_t at = 0; at < r->n_values; at += TILE_VALUES) {
-        size_t n = r->n_values - at < TILE_VALUES ? r->n_values - at : TILE_VALUES;
-        sl_sum_mean_tile(&r->sum, at, n, mean);
-        memcpy(next + at, r->values + at, n * sizeof(float));
-        r->strategy->step(&r->plan, next + at, mean, n,
-                          r->state == NULL ? NULL : r->state + at * per_value, r->round.number);
-    }
-    free(mean);
-    memcpy(next + r->n_values, r->values + r->n_values, (r->n_all - r->n_values) * sizeof(float));
-    r->work.stepped = true;
-    return SL_OK;
-}
-
 static void finalise_run(struct sl_job *job)
 {
     struct work *w = (struct work *)job;
     struct run *r = (struct run *)((char *)w - offsetof(struct run, work));
     const struct sl_layout *layout = sl_model_layout(r->model);
-    const float *next = next_model(r);
+    const float *next = step_next(r);
     struct sl_store *s = r->c->env.store;
     w->rc = step_model(r, &w->err);
     if (w->rc != SL_OK)
         return;
     sl_model_digest(layout, next, w->digest);
-    sl_xxh3_128(next, r->n_values * sizeof(float), &w->model_id);
+    step_name_next(r, &w->model_id);
     w->rc = s->ops->checkpoint_write(s, r->id, r->round.number + 1, layout, next, w->checkpoint,
                                      &w->err);
     if (w->rc != SL_OK || !w->due)
@@ -229,9 +198,9 @@ static enum sl_code commit_row(struct run *r, const char *json, struct sl_err *e
         return sl_err_set(err, SL_E_NOMEM, "commit");
     struct sl_commit_row row = {.round = r->round.number,
                                 .report_json = json,
-                                .included = included,
-                                .state = (const uint8_t *)r->state,
-                                .state_bytes = r->n_state * sizeof(float)};
+                                .included = included};
+    row.state = (const uint8_t *)step_next_state(r, &row.state_bytes);
+    row.state_bytes *= sizeof(float);
     memcpy(row.model_digest, r->work.digest, SL_DIGEST_BYTES);
     memcpy(row.checkpoint, r->work.checkpoint, sizeof(row.checkpoint));
     for (size_t i = 0; i < r->round.n_members; i++)
@@ -245,7 +214,7 @@ static enum sl_code commit_row(struct run *r, const char *json, struct sl_err *e
 
 static void adopt(struct run *r, const struct tally *t, double wall_s)
 {
-    memcpy(r->values, next_model(r), r->n_values * sizeof(float));
+    step_adopt(r);
     r->model_ref.id = r->work.model_id;
     memcpy(r->digest, r->work.digest, SL_DIGEST_BYTES);
     r->bytes_up += t->bytes_up;

@@ -146,7 +146,7 @@ static void on_get_chunk(struct sl_coordinator *c, sl_request_id id, const struc
     uint64_t total = 0;
     out.chunk.id = m->get_chunk.id;
     if (r != NULL && sl_blob_id_equal(&m->get_chunk.id, &r->model_ref.id)) {
-        bytes = (const uint8_t *)r->values;
+        bytes = (const uint8_t *)r->sent;
         total = r->model_ref.size;
     } else if (r != NULL && sl_blob_id_equal(&m->get_chunk.id, &r->plan_ref.id)) {
         bytes = (const uint8_t *)r->plan_text;
@@ -474,6 +474,12 @@ const float *sl_coordinator_model(const struct sl_coordinator *c,
         return NULL;
     *ret_layout = sl_model_layout(c->run->model);
     return c->run->values;
+}
+
+const float *sl_coordinator_state(const struct sl_coordinator *c, size_t *ret_n)
+{
+    *ret_n = 0;
+    return c->run == NULL ? NULL : step_state(c->run, ret_n);
 }
 
 /* --- life ---------------------------------------------------------------------------------------- */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* core.h - what the files of the coordinator share: coordinator.c (events), poll.c (tasks),
  * run_build.c (a run from its plan), run_restore.c (taking it up), run.c (from round to round),
- * upload.c (transfers, checks, sum), update_meta.c (what clients say of them), commit.c (closing a round), status.c.
+ * upload.c (transfers, checks, sum), update_meta.c (what clients say of them), commit.c (closing a round),
+ * step.c (the next model), spooled.c (single updates), status.c.
  * Nobody else includes this. */
 #ifndef SL_SERVER_CORE_H
 #define SL_SERVER_CORE_H
@@ -33,6 +34,7 @@ struct check {
     uint32_t round, position, client;
     struct sl_blob_ref blob;
     struct sl_update_meta meta;
+    double clip; /* result, as struct upload's */
     enum sl_code rc;
     struct sl_err err;
 };
@@ -43,6 +45,7 @@ struct upload {
     uint32_t position;         /* = slot in the spool */
     struct sl_blob_ref blob;   /* being transferred, or accepted */
     struct sl_update_meta meta;
+    double clip;               /* factor that brings it down to aggregation.clip_norm; 1 = none */
     uint8_t *have;             /* a bit a chunk; owned */
     uint32_t n_have;
     struct check *check;       /* under way for this update, or NULL */
@@ -106,13 +109,16 @@ struct run {
     struct sl_dataset test;
     uint32_t n_clients;
     struct share *share; /* of each client; owned */
+    uint64_t all_weight; /* of all clients */
     float *values;
+    float *sent; /* the model as it is sent: values; with control variates these behind it, owned */
+    size_t n_sent;
     uint8_t digest[SL_DIGEST_BYTES];
     struct sl_sum sum;
     const struct sl_strategy_ops *strategy;
     const struct sl_selection_ops *selection;
     struct sl_index_table selection_file;
-    float *state;
+    float *state; /* [n_state]; control variates are not in it */
     size_t n_state;
     struct sl_trainer *trainer;
     struct sl_round round;
@@ -165,7 +171,7 @@ struct sl_coordinator {
 enum sl_code run_build(struct sl_coordinator *c, uint64_t id, const struct sl_plan *plan,
                        struct run **ret, struct sl_err *err);
 void run_free(struct run *r);
-void run_name_model(struct run *r); /* names what travels of r->values */
+void run_name_model(struct run *r); /* as it is sent; from r->values and what variates there are */
 
 /* --- run_restore.c --- */
 /* Takes up the active run of the store, or the next one of the queue. */
@@ -205,6 +211,32 @@ void upload_advance(struct run *r);
 /* An accepted update as journalled: verified against its id, then added. */
 enum sl_code upload_restore(struct run *r, uint32_t position, const struct sl_member_row *row,
                             struct sl_err *err);
+
+
+/* --- step.c --- */
+/* The next model, in the sum's place, and what goes behind it; once step_model has been called for the
+ * open round. */
+float *step_next(const struct run *r);
+/* On a worker. Once a round: a second call after a refusal of the store finds the model made. */
+enum sl_code step_model(struct run *r, struct sl_err *err);
+void step_name_next(const struct run *r, struct sl_blob_id *ret); /* as it will be sent */
+void step_adopt(struct run *r); /* the next model is the model */
+/* Server state that a commit stores; n floats, NULL when there are none. Of the next model, or now. */
+const float *step_next_state(const struct run *r, size_t *ret_n);
+float *step_state(const struct run *r, size_t *ret_n);
+
+/* --- spooled.c --- */
+/* The open round's accepted updates, by client, clipped; any number of times. */
+struct spooled {
+    struct run *r;
+    struct sl_update_source source; /* its ctx is this object, which must not move */
+    const struct upload **upload;   /* [k], owned, as all below */
+    double *weight;
+    struct sl_decoder *decoder;
+    uint8_t *bytes;
+};
+enum sl_code spooled_open(struct run *r, struct spooled *ret, struct sl_err *err);
+void spooled_close(struct spooled *s);
 
 /* --- update_meta.c --- */
 /* What can be said of an update without its values. SL_E_REJECTED with the reason. */

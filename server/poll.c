@@ -29,7 +29,7 @@ static struct sl_msg task_message(const struct run *r, uint64_t deadline_ms)
         .evaluate = run_asks_eval(r),
     };
     if (r->model_ref.size <= SL_CHUNK_BYTES) {
-        m.attachment = (const uint8_t *)r->values;
+        m.attachment = (const uint8_t *)r->sent;
         m.attachment_bytes = r->model_ref.size;
     }
     return m;
@@ -46,7 +46,7 @@ uint64_t poll_bytes_down(const struct run *r)
         chunk.chunk.offset = at;
         chunk.chunk.total = size;
         chunk.chunk.found = true;
-        chunk.attachment = (const uint8_t *)r->values;
+        chunk.attachment = (const uint8_t *)r->sent;
         chunk.attachment_bytes = size - at < SL_CHUNK_BYTES ? size - at : SL_CHUNK_BYTES;
         sum += weigh(&chunk);
     }
@@ -72,7 +72,7 @@ uint64_t poll_bytes_up(const struct run *r, const struct upload *u)
         put.put_chunk.round = r->round.number;
         put.put_chunk.blob = u->blob;
         put.put_chunk.offset = at;
-        put.attachment = (const uint8_t *)r->values; /* only the size counts */
+        put.attachment = (const uint8_t *)r->sent; /* only the size counts */
         put.attachment_bytes = left < SL_CHUNK_BYTES ? left : SL_CHUNK_BYTES;
         put.put_chunk.has_meta = left <= SL_CHUNK_BYTES;
         put.put_chunk.meta = u->meta;

@@ -76,7 +76,7 @@ static enum sl_code build_model(struct run *r, uint32_t n_classes, struct sl_err
         return rc;
     r->n_values = sl_model_n_travelling(r->model);
     r->n_all = sl_model_layout(r->model)->n_values;
-    rc = sl_codec_init(&p->uplink, sl_model_layout(r->model), &r->codec, err);
+    rc = sl_codec_init(&p->uplink, sl_model_layout(r->model), r->strategy->vectors, &r->codec, err);
     if (rc == SL_OK)
         rc = sl_unit_setup(&p->accelerator, &r->unit, err);
     if (rc != SL_OK)
@@ -102,13 +102,14 @@ static enum sl_code build_sum(struct run *r, struct sl_err *err)
                               .fraction_bits = p->aggregation.fraction_bits};
     for (uint32_t k = 0; k < r->n_clients; k++)
         b.sum_weight += r->share[k].weight;
+    r->all_weight = b.sum_weight;
     enum sl_code rc = sl_sum_bounds_fit(&b, err);
     if (rc != SL_OK)
         return rc;
     b.sum_weight = sl_sum_capacity(&b); /* clients with own data may bring more than the partition */
-    /* the next model, its head with it, is made in the sum's place (commit.c) */
+    /* the next model, its head with it, is made in the sum's place (step.c) */
     size_t floats = (r->n_all + 1) / 2;
-    return sl_sum_init(&r->sum, floats > r->n_values ? floats : r->n_values, &b, err);
+    return sl_sum_init(&r->sum, floats > r->codec.n_values ? floats : r->codec.n_values, &b, err);
 }
 
 static enum sl_code build_policy(struct run *r, struct sl_err *err)
@@ -126,8 +127,11 @@ static enum sl_code build_policy(struct run *r, struct sl_err *err)
 
 static enum sl_code build_vectors(struct run *r, struct sl_err *err)
 {
-    r->n_state = r->strategy->state_values(&r->plan, r->n_values);
+    bool variates = r->strategy->vectors > 1;
+    r->n_state = r->n_values * r->strategy->state_per_value;
+    r->n_sent = r->n_values * r->strategy->vectors;
     r->values = sl_calloc(r->n_all, sizeof(float));
+    r->sent = variates ? sl_calloc(r->n_sent, sizeof(float)) : r->values;
     r->state = r->n_state > 0 ? sl_calloc(r->n_state, sizeof(float)) : NULL;
     uint32_t most = sl_plan_cohort_size(&r->plan);
     double wanted = (double)most * r->plan.selection.over_select + 1;
@@ -138,9 +142,11 @@ static enum sl_code build_vectors(struct run *r, struct sl_err *err)
     r->eval.n = r->n_clients;
     r->eval.counts = sl_calloc(r->n_clients, sizeof(*r->eval.counts));
     r->eval.there = sl_calloc(r->n_clients, sizeof(*r->eval.there));
-    if (r->values == NULL || r->uploads == NULL ||
+    if (r->values == NULL || r->sent == NULL || r->uploads == NULL ||
         (r->n_state > 0 && r->state == NULL) || r->eval.counts == NULL || r->eval.there == NULL)
         return sl_err_set(err, SL_E_NOMEM, "model of %zu values", r->n_all);
+    if (r->strategy->init_state != NULL)
+        r->strategy->init_state(&r->plan, r->state, r->n_state);
     for (uint32_t i = 0; i < r->n_slots; i++) {
         r->uploads[i].run = r;
         r->uploads[i].position = i;
@@ -156,7 +162,9 @@ static void refer(const void *data, size_t n, struct sl_blob_ref *ret)
 
 void run_name_model(struct run *r)
 {
-    refer(r->values, r->n_values * sizeof(float), &r->model_ref);
+    if (r->sent != r->values) /* its variates stand there already */
+        memcpy(r->sent, r->values, r->n_values * sizeof(float));
+    refer(r->sent, r->n_sent * sizeof(float), &r->model_ref);
     if (r->n_all > r->n_values)
         refer(r->values + r->n_values, (r->n_all - r->n_values) * sizeof(float),
               &r->head_ref);
@@ -238,6 +246,8 @@ void run_free(struct run *r)
     free(r->uploads);
     free(r->eval.counts);
     free(r->eval.there);
+    if (r->sent != r->values)
+        free(r->sent);
     free(r->values);
     sl_codec_deinit(&r->codec);
     free(r->state);

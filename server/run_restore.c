@@ -46,6 +46,19 @@ static enum sl_code recall(void *ctx, const char *json)
     return SL_OK;
 }
 
+static enum sl_code restore_state(struct run *r, const struct sl_last_commit *last,
+                                  struct sl_err *err)
+{
+    size_t n;
+    float *state = step_state(r, &n);
+    if (last->state_bytes != n * sizeof(*state))
+        return sl_err_set(err, SL_E_STATE, "server state of %zu bytes, %zu expected",
+                          last->state_bytes, n * sizeof(*state));
+    if (n > 0)
+        memcpy(state, last->state, last->state_bytes);
+    return SL_OK;
+}
+
 static enum sl_code restore_model(struct run *r, struct sl_err *err)
 {
     struct sl_store *s = r->c->env.store;
@@ -60,11 +73,8 @@ static enum sl_code restore_model(struct run *r, struct sl_err *err)
             rc = sl_err_set(err, SL_E_STATE, "checkpoint %s is not the model of round %" PRIu32,
                             last.checkpoint, last.round);
     }
-    if (rc == SL_OK && last.state_bytes != r->n_state * sizeof(float))
-        rc = sl_err_set(err, SL_E_STATE, "server state of %zu bytes, %zu expected",
-                        last.state_bytes, r->n_state * sizeof(float));
-    if (rc == SL_OK && r->n_state > 0)
-        memcpy(r->state, last.state, last.state_bytes);
+    if (rc == SL_OK)
+        rc = restore_state(r, &last, err);
     free(last.state);
     if (rc == SL_OK) {
         run_name_model(r);

@@ -31,6 +31,7 @@ void upload_reset(struct upload *u)
     u->asks = false;
     u->blob = (struct sl_blob_ref){0};
     u->meta = (struct sl_update_meta){0};
+    u->clip = 1;
 }
 
 static uint64_t next_missing(const struct upload *u)
@@ -76,6 +77,8 @@ struct walk {
     struct source from;
     const struct sl_update_meta *meta;
     const struct sl_blob_id *check; /* hash and values are checked; NULL: added to the sum */
+    double scale;                   /* when added */
+    double square;                  /* when checked: of the norm, so far */
     struct sl_decoder decoder;
     struct sl_xxh3 hash;
     float *values;  /* [TILE_VALUES] */
@@ -104,10 +107,11 @@ static enum sl_code walk_piece(struct walk *w, const struct sl_codec_piece *p, s
     if (rc == SL_OK)
         rc = sl_decoder_piece(&w->decoder, p, bytes, w->values, err);
     if (rc == SL_OK && w->check != NULL)
-        return check_values(r, w->meta, w->values, p->first, p->n, err);
-    if (rc == SL_OK)
-        sl_sum_add_tile(&r->sum, p->first, w->values, p->n, w->meta->weight,
-                        r->strategy->scale(&r->plan, w->meta));
+        rc = check_values(r, w->meta, w->values, p->first, p->n, err);
+    if (rc == SL_OK && w->check == NULL)
+        sl_sum_add_tile(&r->sum, p->first, w->values, p->n, w->meta->weight, w->scale);
+    else if (rc == SL_OK && r->plan.aggregation.clip_norm > 0)
+        w->square += sl_norm_square(w->values, p->n);
     return rc;
 }
 
@@ -128,26 +132,47 @@ static enum sl_code walk_open(struct walk *w, struct sl_err *err)
     return rc == SL_OK ? sl_decoder_header(&w->decoder, header, err) : rc;
 }
 
-/* Goes through an update piece by piece; with the id it should have: checks hash and values, else adds
- * it to the sum. */
-static enum sl_code walk_update(struct run *r, struct source from, const struct sl_update_meta *meta,
-                                const struct sl_blob_id *check, struct sl_err *err)
+static enum sl_code walk_update(struct walk *w, struct sl_err *err)
 {
-    struct walk w = {.r = r, .from = from, .meta = meta, .check = check};
-    enum sl_code rc = walk_open(&w, err);
-    for (size_t at = 0; rc == SL_OK && at < r->n_values;) {
-        struct sl_codec_piece p = sl_codec_piece(&r->codec, at, TILE_VALUES);
-        rc = walk_piece(&w, &p, err);
+    const struct sl_codec *codec = &w->r->codec;
+    enum sl_code rc = walk_open(w, err);
+    for (size_t at = 0; rc == SL_OK && at < codec->n_values;) {
+        struct sl_codec_piece p = sl_codec_piece(codec, at, TILE_VALUES);
+        rc = walk_piece(w, &p, err);
         at += p.n;
     }
-    sl_decoder_deinit(&w.decoder);
-    free(w.values);
-    free(w.bytes);
-    if (rc != SL_OK || check == NULL)
+    sl_decoder_deinit(&w->decoder);
+    free(w->values);
+    free(w->bytes);
+    return rc;
+}
+
+/* Hash and values. *ret_clip: the factor that brings the update down to the norm that is allowed. */
+static enum sl_code check_update(struct run *r, struct source from, const struct sl_update_meta *meta,
+                                 const struct sl_blob_id *id, double *ret_clip, struct sl_err *err)
+{
+    struct walk w = {.r = r, .from = from, .meta = meta, .check = id};
+    double most = r->plan.aggregation.clip_norm;
+    struct sl_blob_id found;
+    enum sl_code rc = walk_update(&w, err);
+    if (rc != SL_OK)
         return rc;
-    struct sl_blob_id id;
-    sl_xxh3_final(&w.hash, &id);
-    return sl_blob_id_equal(&id, check) ? SL_OK : checksum_error(err);
+    sl_xxh3_final(&w.hash, &found);
+    if (!sl_blob_id_equal(&found, id))
+        return checksum_error(err);
+    *ret_clip = most > 0 && w.square > most * most ? most / sqrt(w.square) : 1;
+    return SL_OK;
+}
+
+/* Into the sum. Rules that need the single updates read them when the round is closed. */
+static enum sl_code add_update(const struct upload *u, struct source from, struct sl_err *err)
+{
+    struct run *r = u->run;
+    struct walk w = {.r = r,
+                     .from = from,
+                     .meta = &u->meta,
+                     .scale = r->strategy->scale(&r->plan, &u->meta) * u->clip};
+    return r->strategy->rule != NULL ? SL_OK : walk_update(&w, err);
 }
 
 static struct source in_spool(uint32_t slot)
@@ -201,7 +226,7 @@ static void add_from(struct run *r, struct upload *u, const uint8_t *bytes)
 {
     struct sl_err err;
     struct source memory = {.bytes = bytes};
-    enum sl_code rc = r->work.busy ? SL_OK : walk_update(r, memory, &u->meta, NULL, &err);
+    enum sl_code rc = r->work.busy ? SL_OK : add_update(u, memory, &err);
     if (r->work.busy)
         return; /* a worker has the sum; this one's turn comes */
     if (rc == SL_OK)
@@ -268,7 +293,7 @@ static void accept(struct run *r, struct upload *u, const uint8_t *bytes)
 static void check_run(struct sl_job *job)
 {
     struct check *k = (struct check *)job;
-    k->rc = walk_update(k->run, in_spool(k->position), &k->meta, &k->blob.id, &k->err);
+    k->rc = check_update(k->run, in_spool(k->position), &k->meta, &k->blob.id, &k->clip, &k->err);
 }
 
 static void unlink_check(struct run *r, struct check *k)
@@ -308,6 +333,7 @@ static void check_done(struct sl_job *job, void *ctx)
             core_reply_put(r->c, u->request, SL_PUT_REJECTED, 0, m->reason);
         upload_reset(u);
     } else if (k->rc == SL_OK) {
+        u->clip = k->clip;
         accept(r, u, NULL);
     } else if (k->rc == SL_E_REJECTED) {
         reject(r, k->client, u, k->err.msg);
@@ -379,7 +405,7 @@ static void complete(struct run *r, struct upload *u, sl_request_id id, const st
         return;
     }
     struct source memory = {.bytes = m->attachment};
-    rc = walk_update(r, memory, &u->meta, &u->blob.id, &err);
+    rc = check_update(r, memory, &u->meta, &u->blob.id, &u->clip, &err);
     if (rc == SL_OK)
         accept(r, u, m->attachment);
     else if (rc == SL_E_REJECTED)
@@ -541,7 +567,7 @@ void upload_put(struct sl_coordinator *c, uint32_t client, sl_request_id id, con
 static void add_run(struct sl_job *job)
 {
     struct work *w = (struct work *)job;
-    w->rc = walk_update(w->adds->run, in_spool(w->adds->position), &w->adds->meta, NULL, &w->err);
+    w->rc = add_update(w->adds, in_spool(w->adds->position), &w->err);
 }
 
 static void add_done(struct sl_job *job, void *ctx)
@@ -589,7 +615,8 @@ enum sl_code upload_restore(struct run *r, uint32_t position, const struct sl_me
     u->blob = row->blob;
     u->meta = row->meta;
     bool good = row->slot == position && row->blob.size == r->codec.n_bytes &&
-                walk_update(r, in_spool(u->position), &u->meta, &u->blob.id, &why) == SL_OK;
+                check_update(r, in_spool(u->position), &u->meta, &u->blob.id, &u->clip, &why) ==
+                    SL_OK;
     if (!good) {
         sl_log_write(c->env.log, SL_LOG_WARN,
                      "spooled update of client %" PRIu32 " is damaged; asking for it again",

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Aggregation rules on given updates: the means go through the coordinator's own exact
- * sum (server/aggregate.h), tile by tile as updates come. */
+/* Aggregation rules on given updates: means go through the coordinator's own exact sum
+ * (server/aggregate.h), tile by tile as updates come, the others through its robust rules
+ * (server/strategy/robust.h). */
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -8,8 +9,10 @@
 
 #include "common/mem.h"
 #include "server/aggregate.h"
+#include "server/strategy/strategy.h"
 #include "sim/check.h"
 #include "sim/check_array.h"
+#include "sim/check_case.h"
 
 #define TILE 1024
 #define WHY 256
@@ -61,17 +64,84 @@ static enum sl_code mean_of(const struct agg_case *k, bool by_samples, float *re
     return rc;
 }
 
+static size_t stretch(void *ctx, size_t first, size_t most)
+{
+    const struct agg_case *k = ctx;
+    size_t left = k->updates.columns - first;
+    return left < most ? left : most;
+}
+
+static enum sl_code read_values(void *ctx, size_t update, size_t first, size_t n, float *ret,
+                                struct sl_err *err)
+{
+    const struct agg_case *k = ctx;
+    (void)err;
+    memcpy(ret, k->updates.f32 + update * k->updates.columns + first, n * sizeof(*ret));
+    return SL_OK;
+}
+
+static enum sl_code run_robust(struct agg_case *k, const struct sl_plan *plan,
+                               const double *weight, float *ret, struct sl_err *err)
+{
+    const struct sl_update_source source = {.ctx = k,
+                                            .k = k->updates.rows,
+                                            .n_values = k->updates.columns,
+                                            .weight = weight,
+                                            .stretch = stretch,
+                                            .read = read_values};
+    const struct sl_strategy_ops *s = sl_strategy_find(plan->strategy.name);
+    struct sl_robust robust = {0};
+    size_t n = 0;
+    enum sl_code rc = sl_robust_init(&robust, s->rule, plan, &source, err);
+    for (size_t at = 0; rc == SL_OK && at < source.n_values; at += n)
+        rc = sl_robust_tile(&robust, at, TILE, ret + at, &n, err);
+    sl_robust_deinit(&robust);
+    return rc;
+}
+
+static enum sl_code robust_of(struct agg_case *k, const json_t *rule, float *ret,
+                              struct sl_err *err)
+{
+    const char *weighting = json_string_value(json_object_get(rule, "weighting"));
+    bool by_samples = weighting != NULL && strcmp(weighting, "samples") == 0;
+    double *weight = sl_calloc(k->updates.rows, sizeof(*weight));
+    struct sl_plan plan;
+    sl_plan_default(&plan);
+    enum sl_code rc = sl_fl_case_rule(
+        json_string_value(json_object_get(rule, "aggregator")), rule, &plan, err);
+    if (rc == SL_OK && weight == NULL)
+        rc = sl_err_set(err, SL_E_NOMEM, "weights");
+    for (size_t c = 0; rc == SL_OK && c < k->updates.rows; c++)
+        weight[c] = by_samples ? json_number_value(json_array_get(k->samples, c)) : 1;
+    if (rc == SL_OK)
+        rc = run_robust(k, &plan, weight, ret, err);
+    free(weight);
+    sl_plan_deinit(&plan);
+    return rc;
+}
+
+static enum sl_code result_of(struct agg_case *k, const json_t *rule, float *ret,
+                              struct sl_err *err)
+{
+    const char *aggregator = json_string_value(json_object_get(rule, "aggregator"));
+    const char *weighting = json_string_value(json_object_get(rule, "weighting"));
+    if (strcmp(aggregator, "mean") != 0)
+        return robust_of(k, rule, ret, err);
+    if (weighting == NULL)
+        return sl_err_set(err, SL_E_INPUT, "weighting of a mean, missing");
+    return mean_of(k, strcmp(weighting, "samples") == 0, ret, err);
+}
+
 /* Fills `why` when the rule's result differs; empty otherwise. */
-static void compare(const struct agg_case *k, const char *dir, const json_t *rule,
+static void compare(struct agg_case *k, const char *dir, const json_t *rule,
                     char why[WHY])
 {
     const char *file = json_string_value(json_object_get(rule, "file"));
-    const char *weighting = json_string_value(json_object_get(rule, "weighting"));
     const json_t *tolerance = json_object_get(rule, "max_abs_tolerance");
     struct sl_check_array want = {0};
     struct sl_err err;
-    if (file == NULL || weighting == NULL || !json_is_number(tolerance)) {
-        snprintf(why, WHY, "manifest.json, -, file weighting max_abs_tolerance, missing");
+    if (file == NULL || !json_is_number(tolerance)) {
+        snprintf(why, WHY, "manifest.json, -, file max_abs_tolerance, missing");
         return;
     }
     if (sl_check_array_load(dir, file, &want, &err) != SL_OK || want.f32 == NULL ||
@@ -81,9 +151,8 @@ static void compare(const struct agg_case *k, const char *dir, const json_t *rul
         return;
     }
     float *got = sl_calloc(want.columns, sizeof(*got));
-    if (got == NULL ||
-        mean_of(k, strcmp(weighting, "samples") == 0, got, &err) != SL_OK) {
-        snprintf(why, WHY, "result, -, a mean, %.150s",
+    if (got == NULL || result_of(k, rule, got, &err) != SL_OK) {
+        snprintf(why, WHY, "result, -, one, %.150s",
                  got == NULL ? "no memory" : err.msg);
     } else {
         size_t at;
@@ -96,7 +165,7 @@ static void compare(const struct agg_case *k, const char *dir, const json_t *rul
     sl_check_array_deinit(&want);
 }
 
-static void run_rule(struct sl_check *c, const struct agg_case *k, const char *dir,
+static void run_rule(struct sl_check *c, struct agg_case *k, const char *dir,
                      const char *name, const json_t *rule)
 {
     char full[160], why[WHY] = "";
@@ -106,9 +175,8 @@ static void run_rule(struct sl_check *c, const struct agg_case *k, const char *d
              rule_name == NULL ? "?" : rule_name);
     if (!sl_cases_wanted(&c->cases, full))
         return;
-    if (aggregator == NULL || strcmp(aggregator, "mean") != 0)
-        snprintf(why, WHY, "aggregator, -, available: mean, %.60s",
-                 aggregator == NULL ? "none" : aggregator);
+    if (aggregator == NULL)
+        snprintf(why, WHY, "aggregator, -, one, none");
     else
         compare(k, dir, rule, why);
     sl_cases_result(&c->cases, full, why[0] == '\0' ? NULL : why);

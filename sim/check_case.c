@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "server/strategy/strategy.h"
+
 static enum sl_code missing(const char *field, struct sl_err *err)
 {
     return sl_err_set(err, SL_E_INPUT,
@@ -45,24 +47,13 @@ static const char *text_of(const json_t *o, const char *key)
 
 static enum sl_code check_available(const json_t *m, struct sl_err *err)
 {
-    const json_t *server = json_object_get(m, "server"),
-                 *data = json_object_get(m, "data");
-    const char *algorithm = text_of(server, "algorithm");
-    const char *aggregator = text_of(server, "aggregator");
-    double mu = json_number_value(json_object_get(json_object_get(m, "local"), "mu"));
-    if (strcmp(algorithm, "fedavg") != 0)
-        return sl_err_set(err, SL_E_INPUT, "strategy, -, available: fedavg, %.60s",
-                          algorithm);
-    if (strcmp(aggregator, "mean") != 0)
-        return sl_err_set(err, SL_E_INPUT, "aggregator, -, available: mean, %.60s",
-                          aggregator);
+    const json_t *data = json_object_get(m, "data");
     if (strcmp(text_of(m, "loss"), "softmax_cross_entropy") != 0)
         return sl_err_set(err, SL_E_INPUT,
                           "loss, -, available: softmax_cross_entropy, %.60s",
                           text_of(m, "loss"));
-    if (mu != 0 || strcmp(text_of(m, "batch"), "full") != 0)
-        return sl_err_set(err, SL_E_INPUT,
-                          "local, -, available: mu 0 and batch full, mu %g %.40s", mu,
+    if (strcmp(text_of(m, "batch"), "full") != 0)
+        return sl_err_set(err, SL_E_INPUT, "batch, -, available: full, %.40s",
                           text_of(m, "batch"));
     if (strcmp(text_of(data, "dataset"), "fashion-mnist") != 0 ||
         json_number_value(json_object_get(data, "scale")) != 255.0 ||
@@ -125,6 +116,69 @@ static enum sl_code fill_model(struct sl_plan *p, const json_t *m, struct sl_err
         p->model.init_seed = seed;
     }
     return rc;
+}
+
+/* --- strategy
+ * ------------------------------------------------------------------------------------------
+ */
+
+static void set_real(const json_t *o, const char *key, double *ret)
+{
+    if (json_is_number(json_object_get(o, key)))
+        *ret = json_number_value(json_object_get(o, key));
+}
+
+enum sl_code sl_fl_case_rule(const char *aggregator, const json_t *o, struct sl_plan *p,
+                             struct sl_err *err)
+{
+    static const char *const rules[][2] = {{"median", "median"},
+                                           {"trimmed_mean", "trimmed-mean"},
+                                           {"krum", "krum"},
+                                           {"multi_krum", "multi-krum"},
+                                           {"geometric_median", "geometric-median"}};
+    for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
+        if (strcmp(aggregator, rules[i][0]) != 0)
+            continue;
+        snprintf(p->strategy.name, sizeof(p->strategy.name), "%s", rules[i][1]);
+        set_number(o, "trim", &p->strategy.trim);
+        set_number(o, "f", &p->strategy.f);
+        set_number(o, "m", &p->strategy.m);
+        set_number(o, "iterations", &p->strategy.iterations);
+        set_real(o, "nu", &p->strategy.nu);
+        return SL_OK;
+    }
+    return sl_err_set(err, SL_E_INPUT,
+                      "aggregator, -, available: mean median trimmed_mean krum multi_krum "
+                      "geometric_median, %.60s",
+                      aggregator);
+}
+
+static enum sl_code fill_strategy(struct sl_plan *p, const json_t *m, struct sl_err *err)
+{
+    const json_t *server = json_object_get(m, "server");
+    const char *aggregator = text_of(server, "aggregator");
+    const char *algorithm = text_of(server, "algorithm");
+    if (strcmp(aggregator, "mean") != 0 && strcmp(algorithm, "fedavg") != 0)
+        return sl_err_set(err, SL_E_INPUT, "aggregator, -, mean with %.60s, %.60s", algorithm,
+                          aggregator);
+    if (strcmp(aggregator, "mean") != 0)
+        return sl_fl_case_rule(aggregator, server, p, err);
+    if (sl_strategy_find(algorithm) == NULL)
+        return sl_err_set(err, SL_E_INPUT, "strategy, -, a known one, %.60s", algorithm);
+    snprintf(p->strategy.name, sizeof(p->strategy.name), "%s", algorithm);
+    set_real(server, "eta", &p->strategy.eta);
+    set_real(server, "beta", &p->strategy.beta);
+    set_real(server, "beta1", &p->strategy.beta1);
+    set_real(server, "beta2", &p->strategy.beta2);
+    set_real(server, "tau", &p->strategy.tau);
+    set_real(json_object_get(m, "local"), "mu", &p->strategy.mu);
+    sl_plan_strategy_defaults(p);
+    double start = p->strategy.tau * p->strategy.tau;
+    const json_t *v_init = json_object_get(server, "v_init");
+    if (v_init != NULL && !(fabs(json_number_value(v_init) - start) <= 1e-12 * start))
+        return sl_err_set(err, SL_E_INPUT, "v_init, -, tau squared, %g",
+                          json_number_value(v_init));
+    return SL_OK;
 }
 
 /* --- training
@@ -219,7 +273,6 @@ static enum sl_code fill_plan(struct sl_fl_case *k, struct sl_err *err)
     sl_plan_default(p);
     snprintf(p->run.name, sizeof(p->run.name), "check");
     snprintf(p->data.dataset, sizeof(p->data.dataset), "fashion-mnist");
-    snprintf(p->strategy.name, sizeof(p->strategy.name), "fedavg");
     snprintf(p->selection.policy, sizeof(p->selection.policy), "file");
     p->data.partition.kind = SL_PARTITION_FILE;
     p->run.eval_every = 1;
@@ -241,6 +294,8 @@ static enum sl_code fill_plan(struct sl_fl_case *k, struct sl_err *err)
         p->data.test_limit = test_first;
         rc = fill_model(p, m, err);
     }
+    if (rc == SL_OK)
+        rc = fill_strategy(p, m, err);
     return rc == SL_OK ? fill_training(k, err) : rc;
 }
 

@@ -21,6 +21,9 @@ struct sl_fl_case {
  * available. */
 enum sl_code sl_fl_case_init(struct sl_fl_case *k, const char *dir,
                              const json_t *manifest, struct sl_err *err);
+/* The strategy of a robust aggregator and its options in o. SL_E_INPUT when it is unknown. */
+enum sl_code sl_fl_case_rule(const char *aggregator, const json_t *o, struct sl_plan *p,
+                             struct sl_err *err);
 void sl_fl_case_deinit(struct sl_fl_case *k); /* removes the temporary file */
 
 #endif

@@ -31,6 +31,7 @@ struct watch {
     uint32_t *all; /* samples of all clients */
     size_t n_all, n_params;
     struct sl_check_array init, params, first_updates, sample_index, sample_params;
+    struct sl_check_array state[3]; /* by state_keys */
     float *start;
     double first_loss_sum; /* of this round's participants, times weight */
     uint64_t first_loss_weight;
@@ -96,6 +97,38 @@ static void compare_params(struct watch *w, uint32_t round, const float *values)
     if (!(rel <= number_at(w->tolerance, "params_rel_l2", round)))
         differs(w, "params of round %" PRIu32 ", rel_l2, %.3g, %.3g", round + 1,
                 number_at(w->tolerance, "params_rel_l2", round), rel);
+}
+
+/* The server's state as the strategy keeps it: momentum v of fedavgm, c of scaffold, m and v of the
+ * adaptive ones in turns. */
+static const char *const state_keys[] = {"state_c", "state_m", "state_v"};
+
+static void compare_state(struct watch *w, uint32_t round, const float *state, size_t n)
+{
+    for (size_t k = 0; k < 3; k++) {
+        const struct sl_check_array *a = &w->state[k];
+        char tolerance[32];
+        if (a->f32 == NULL)
+            continue;
+        size_t step = n / w->n_params, from = step == 2 && k == 2 ? 1 : 0;
+        if (state == NULL || n != step * w->n_params || round >= a->rows) {
+            differs(w, "%s of round %" PRIu32 ", -, %zu values, %zu", state_keys[k], round + 1,
+                    w->n_params, n);
+            return;
+        }
+        const float *want = a->f32 + round * a->columns;
+        double off = 0, norm = 0;
+        for (size_t i = 0; i < w->n_params; i++) {
+            double d = (double)state[i * step + from] - (double)want[i];
+            off += d * d;
+            norm += (double)want[i] * (double)want[i];
+        }
+        snprintf(tolerance, sizeof(tolerance), "%s_rel_l2", state_keys[k]);
+        double allowed = number_at(w->tolerance, tolerance, round);
+        if (!(sqrt(off) <= allowed * sqrt(norm)))
+            differs(w, "%s of round %" PRIu32 ", rel_l2, %.3g, %.3g", state_keys[k], round + 1,
+                    allowed, sqrt(off / norm));
+    }
 }
 
 /* row 0 is the start */
@@ -192,10 +225,11 @@ static void on_updated(void *ctx, uint64_t run, uint32_t round, uint32_t client,
     compare_client_loss(w, round, client, meta->first_loss);
     if (round != 0 || w->first_updates.f32 == NULL || client >= w->first_updates.rows)
         return;
-    if (n != w->first_updates.columns) {
+    if (n < w->first_updates.columns) { /* control variates may stand behind */
         differs(w, "first_updates, -, %zu values, %zu", w->first_updates.columns, n);
         return;
     }
+    n = w->first_updates.columns;
     float *zero = sl_calloc(n, sizeof(*zero));
     const float *want = w->first_updates.f32 + client * n;
     const json_t *allowed = json_object_get(w->tolerance, "first_updates_rel_l2");
@@ -227,7 +261,8 @@ static void on_report(void *ctx, uint64_t run, json_t *line)
 }
 
 static void on_committed(void *ctx, uint64_t run, uint32_t round,
-                         const struct sl_layout *layout, const float *values)
+                         const struct sl_layout *layout, const float *values,
+                         const float *state, size_t n_state)
 {
     struct watch *w = ctx;
     if (values == NULL || layout->n_values != w->n_params) {
@@ -238,6 +273,7 @@ static void on_committed(void *ctx, uint64_t run, uint32_t round,
     compare_params(w, round, values);
     compare_samples(w, (size_t)round + 1, values,
                     number_at(w->tolerance, "params_max_abs", round));
+    compare_state(w, round, state, n_state);
     compare_loss_after(w, round, values);
 }
 
@@ -265,6 +301,8 @@ static bool fits(const struct watch *w)
                    (w->first_updates.f32 == NULL || w->first_updates.columns == n) &&
                    w->sample_index.columns == w->sample_params.columns &&
                    (w->sample_params.f32 == NULL) == (w->sample_index.i32 == NULL);
+    for (size_t i = 0; vectors && i < 3; i++)
+        vectors = w->state[i].f32 == NULL || w->state[i].columns == n;
     for (size_t i = 0; vectors && i < w->sample_index.columns; i++)
         vectors = w->sample_index.i32[i] >= 0 && (size_t)w->sample_index.i32[i] < n;
     return vectors && (w->params.f32 != NULL || w->sample_params.f32 != NULL);
@@ -281,6 +319,8 @@ static enum sl_code load_arrays(struct watch *w, struct sl_err *err)
         rc = load(w, "sample_index", &w->sample_index, err);
     if (rc == SL_OK)
         rc = load(w, "sample_params", &w->sample_params, err);
+    for (size_t i = 0; rc == SL_OK && i < 3; i++)
+        rc = load(w, state_keys[i], &w->state[i], err);
     if (rc == SL_OK && !fits(w))
         rc = sl_err_set(err, SL_E_INPUT, "files, -, arrays for %zu values, others",
                         w->n_params);
@@ -353,6 +393,8 @@ void sl_check_fl(struct sl_check *c, const char *dir, const json_t *manifest)
     sl_check_array_deinit(&w->first_updates);
     sl_check_array_deinit(&w->sample_index);
     sl_check_array_deinit(&w->sample_params);
+    for (size_t i = 0; i < 3; i++)
+        sl_check_array_deinit(&w->state[i]);
     sl_fl_case_deinit(&w->k);
     free(w->all);
     free(w->start);

@@ -37,7 +37,8 @@ static enum sl_code make_model(struct sl_training *t, struct sl_err *err)
     if (rc != SL_OK)
         return rc;
     t->n_state = sl_local_state_bytes(p, sl_model_layout(t->model));
-    return sl_codec_init(&p->uplink, sl_model_layout(t->model), &t->codec, err);
+    return sl_codec_init(&p->uplink, sl_model_layout(t->model), sl_local_vectors(p), &t->codec,
+                         err);
 }
 
 static enum sl_code make_partition(struct sl_training *t, struct sl_err *err)
@@ -220,7 +221,9 @@ static enum sl_code train(struct sl_training *t, struct bench *b,
                           const struct sl_training_task *task, const float *start,
                           const struct sl_local_data *data, struct sl_training_result *r)
 {
+    const struct sl_layout *layout = sl_model_layout(t->model);
     struct sl_local_order order = {.plan = t->plan,
+                                   .variates = sl_local_variates(t->plan, layout, task->model),
                                    .client = task->client,
                                    .round = task->round,
                                    .local_steps = steps_of(t, task->client),

@@ -196,9 +196,11 @@ static void after_step(struct sl_world *w)
 {
     const struct sl_layout *layout;
     if (w->round_done && w->core != NULL && w->opt.hooks.committed != NULL) {
+        size_t n_state;
         const float *values = sl_coordinator_model(w->core, &layout);
+        const float *state = sl_coordinator_state(w->core, &n_state);
         w->opt.hooks.committed(w->opt.hooks.ctx, w->round_run, w->round_number, layout,
-                               values);
+                               values, state, n_state);
     }
     w->round_done = false;
     const struct sl_kill *kill = sl_faults_step(&w->faults, w->round);

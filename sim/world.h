@@ -34,9 +34,11 @@ struct sl_world_hooks {
     void *ctx;
     /* One object of a run's report; borrowed. */
     void (*report)(void *ctx, uint64_t run, json_t *line);
-    /* After the step in which a round was committed: the model as it is now. */
+    /* After the step in which a round was committed: the model and the strategy's state as they are
+     * now. */
     void (*committed)(void *ctx, uint64_t run, uint32_t round,
-                      const struct sl_layout *layout, const float *values);
+                      const struct sl_layout *layout, const float *values,
+                      const float *state, size_t n_state);
     /* A client's training ended well: its update as floats, n of them. Borrowed. */
     void (*updated)(void *ctx, uint64_t run, uint32_t round, uint32_t client,
                     const struct sl_update_meta *meta, const float *update, size_t n);

@@ -24,20 +24,20 @@ static const struct sl_codec_kind *kind_of(const struct sl_codec *c)
 }
 
 enum sl_code sl_codec_init(const struct sl_codec_options *o, const struct sl_layout *l,
-                           struct sl_codec *ret, struct sl_err *err)
+                           unsigned vectors, struct sl_codec *ret, struct sl_err *err)
 {
     if (o->encoding == SL_ENC_BFP && (o->m < 2 || o->m > 4))
         return sl_err_set(err, SL_E_RANGE, "bfp updates with m = %u (2 to 4)", (unsigned)o->m);
     struct sl_codec c = {.encoding = o->encoding, .m = o->m};
-    c.tensor = sl_calloc(l->n_tensors + 1, sizeof(*c.tensor));
+    c.tensor = sl_calloc(vectors * l->n_tensors + 1, sizeof(*c.tensor));
     if (c.tensor == NULL)
         return sl_err_set(err, SL_E_NOMEM, "codec of %zu tensors", l->n_tensors);
-    for (size_t i = 0; i < l->n_tensors; i++) {
-        if (l->tensors[i].role == SL_TENSOR_FIXED)
+    for (size_t i = 0; i < vectors * l->n_tensors; i++) {
+        const struct sl_tensor *t = &l->tensors[i % l->n_tensors];
+        if (t->role == SL_TENSOR_FIXED)
             continue;
-        c.tensor[c.n_tensors++] =
-            (struct sl_codec_tensor){.first = c.n_values, .size = l->tensors[i].size};
-        c.n_values += l->tensors[i].size;
+        c.tensor[c.n_tensors++] = (struct sl_codec_tensor){.first = c.n_values, .size = t->size};
+        c.n_values += t->size;
     }
     const struct sl_codec_kind *kind = kind_of(&c);
     c.header_bytes = kind->header_bytes(&c);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* codec.h - updates as bytes. An update is one vector: the travelling tensors of a layout
- * (all but fixed ones), tensor after tensor. Encodings, little-endian, by tensor:
+ * (all but fixed ones), tensor after tensor; or several such vectors. Encodings, little-endian, by tensor:
  *
  *   fp32     values as they are
  *   bf16     upper halves of the values, rounded to nearest even
@@ -38,9 +38,10 @@ struct sl_codec {
     uint64_t n_bytes, header_bytes;
 };
 
-/* SL_E_RANGE for bfp with m outside 2..4, SL_E_NOMEM. */
+/* vectors: how many of the layout's shape go behind one another as one update (1; 2 with
+ * control variates). SL_E_RANGE for bfp with m outside 2..4, SL_E_NOMEM. */
 enum sl_code sl_codec_init(const struct sl_codec_options *o, const struct sl_layout *l,
-                           struct sl_codec *ret, struct sl_err *err);
+                           unsigned vectors, struct sl_codec *ret, struct sl_err *err);
 void sl_codec_deinit(struct sl_codec *c); /* NULL and {0} allowed */
 
 struct sl_codec_noise {

@@ -7,18 +7,35 @@
 
 #include "client/local/local.h"
 
+/* One training: what it starts from, and what it makes. Borrows all of it. */
+struct sl_local_work {
+    struct sl_trainer *trainer;
+    const struct sl_local_order *order;
+    const struct sl_local_data *data;
+    const float *start; /* the received model, the layout's n_values floats */
+    size_t n_params;    /* the first so many of them are trained */
+    size_t n_moved;     /* the first so many of them travel: params, then buffers */
+    /* Of algorithms with variates [n_moved]: the coordinator's; this client's before and after;
+     * what the latter changes by, which goes behind the update. */
+    const float *variate;
+    float *own_variate, *ret_change;
+    const float *values; /* result: the local model, the trainer's until its next use */
+    struct sl_train_result result;
+};
+
 struct sl_local_algorithm {
     const char *name;
-    /* Trains from start (the layout's n_values floats). *ret_values: the local model,
-     * borrowed from the trainer until its next use. */
-    enum sl_code (*train)(struct sl_trainer *t, const struct sl_local_order *order,
-                          const struct sl_local_data *data, const float *start,
-                          const float **ret_values, struct sl_train_result *ret_result,
-                          struct sl_err *err);
+    bool variates;
+    enum sl_code (*train)(struct sl_local_work *w, struct sl_err *err);
 };
 
 /* Plain local training with the plan's optimiser (McMahan et al. 2017, algorithm 1,
  * ClientUpdate). */
-extern const struct sl_local_algorithm sl_local_sgd;
+extern const struct sl_local_algorithm sl_local_sgd, sl_local_fedprox, sl_local_scaffold;
+
+/* The plan's training of this order, and running it from w->start. */
+struct sl_train_spec sl_local_spec(const struct sl_local_work *w);
+enum sl_code sl_local_run(struct sl_local_work *w, const struct sl_train_spec *spec,
+                          struct sl_err *err);
 
 #endif

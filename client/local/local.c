@@ -21,6 +21,18 @@ static const struct {
     const struct sl_local_algorithm *algorithm;
 } algorithms[] = {
     {"fedavg", &sl_local_sgd},
+    {"fedavgm", &sl_local_sgd},
+    {"fedprox", &sl_local_fedprox},
+    {"fednova", &sl_local_sgd},
+    {"scaffold", &sl_local_scaffold},
+    {"fedadam", &sl_local_sgd},
+    {"fedyogi", &sl_local_sgd},
+    {"fedadagrad", &sl_local_sgd},
+    {"median", &sl_local_sgd},
+    {"trimmed-mean", &sl_local_sgd},
+    {"krum", &sl_local_sgd},
+    {"multi-krum", &sl_local_sgd},
+    {"geometric-median", &sl_local_sgd},
 };
 
 struct sl_local_bench {
@@ -28,10 +40,12 @@ struct sl_local_bench {
     const struct sl_model *model;
     struct sl_trainer *trainer;
     struct sl_codec codec;
-    float *update;    /* [codec.n_values], values after minus before */
+    size_t n_moved;   /* values of the model that travel */
+    float *update;    /* [codec.n_values], values after minus before; change of the variates */
     uint8_t *encoded; /* [codec.n_bytes] */
     struct sl_unit_setup unit;
-    /* What the client carries over: where its noise registers stand, then the residual. */
+    /* What the client carries over: where its noise registers stand, then the residual, then
+     * its control variates. */
     uint8_t *state; /* [n_state]; NULL = nothing */
     size_t n_state;
 };
@@ -54,35 +68,61 @@ static float *residual_of(const struct sl_local_bench *b, const struct sl_plan *
     return has_residual(p) ? (float *)(void *)(b->state + before) : NULL;
 }
 
-static enum sl_code find_algorithm(const char *strategy,
-                                   const struct sl_local_algorithm **ret,
-                                   struct sl_err *err)
+/* The last of the state. */
+static float *variate_of(const struct sl_local_bench *b)
 {
-    for (size_t i = 0; i < sizeof algorithms / sizeof algorithms[0]; i++) {
-        if (strcmp(algorithms[i].strategy, strategy) == 0) {
-            *ret = algorithms[i].algorithm;
-            return SL_OK;
-        }
-    }
-    return sl_err_set(err, SL_E_INPUT, "strategy %s has no client half here", strategy);
+    size_t before = b->n_state - b->n_moved * sizeof(float);
+    return (float *)(void *)(b->state + before);
+}
+
+/* NULL when there is none. */
+static const struct sl_local_algorithm *algorithm_of(const struct sl_plan *p)
+{
+    for (size_t i = 0; i < sizeof algorithms / sizeof algorithms[0]; i++)
+        if (strcmp(algorithms[i].strategy, p->strategy.name) == 0)
+            return algorithms[i].algorithm;
+    return NULL;
+}
+
+static bool has_variates(const struct sl_plan *p)
+{
+    const struct sl_local_algorithm *a = algorithm_of(p);
+    return a != NULL && a->variates;
+}
+
+unsigned sl_local_vectors(const struct sl_plan *plan)
+{
+    return has_variates(plan) ? 2 : 1;
+}
+
+size_t sl_local_model_bytes(const struct sl_plan *plan, const struct sl_layout *layout)
+{
+    return sl_layout_travelling(layout) * sl_local_vectors(plan) * sizeof(float);
+}
+
+const float *sl_local_variates(const struct sl_plan *plan, const struct sl_layout *layout,
+                               const float *received)
+{
+    return has_variates(plan) ? received + sl_layout_travelling(layout) : NULL;
 }
 
 size_t sl_local_state_bytes(const struct sl_plan *plan, const struct sl_layout *layout)
 {
+    size_t moved = sl_layout_travelling(layout) * sizeof(float);
     size_t n = has_noise(plan) ? sizeof(uint64_t) : 0;
-    for (size_t i = 0; has_residual(plan) && i < layout->n_tensors; i++)
-        if (layout->tensors[i].role != SL_TENSOR_FIXED)
-            n += layout->tensors[i].size * sizeof(float);
-    return n;
+    n += has_residual(plan) ? moved * sl_local_vectors(plan) : 0;
+    return n + (has_variates(plan) ? moved : 0);
 }
 
 static enum sl_code make_vectors(struct sl_local_bench *b, const struct sl_plan *plan,
                                  struct sl_err *err)
 {
     enum sl_code rc =
-        sl_codec_init(&plan->uplink, sl_model_layout(b->model), &b->codec, err);
+        sl_codec_init(&plan->uplink, sl_model_layout(b->model), sl_local_vectors(plan),
+                      &b->codec, err);
     if (rc != SL_OK)
         return rc;
+    b->n_moved = sl_layout_travelling(sl_model_layout(b->model));
     b->n_state = sl_local_state_bytes(plan, sl_model_layout(b->model));
     b->update = sl_calloc(b->codec.n_values, sizeof b->update[0]);
     b->encoded = sl_calloc(b->codec.n_bytes, 1);
@@ -103,9 +143,11 @@ enum sl_code sl_local_bench_new(const struct sl_plan *plan, const struct sl_mode
     if (b == NULL)
         return sl_err_set(err, SL_E_NOMEM, "bench: no memory");
     b->model = model;
-    enum sl_code rc = make_vectors(b, plan, err);
-    if (rc == SL_OK)
-        rc = find_algorithm(plan->strategy.name, &b->algorithm, err);
+    b->algorithm = algorithm_of(plan);
+    enum sl_code rc = b->algorithm != NULL
+                          ? make_vectors(b, plan, err)
+                          : sl_err_set(err, SL_E_INPUT, "strategy %s has no client half here",
+                                       plan->strategy.name);
     if (rc == SL_OK)
         rc = sl_unit_setup(&plan->accelerator, &b->unit, err);
     if (rc == SL_OK) {
@@ -177,17 +219,28 @@ static enum sl_code train(struct sl_local_bench *b, const struct sl_local_order 
                           const struct sl_local_data *data, const float *start,
                           struct sl_train_result *ret, struct sl_err *err)
 {
-    const float *after;
+    const struct sl_layout *layout = sl_model_layout(b->model);
+    struct sl_local_work w = {.trainer = b->trainer,
+                              .order = order,
+                              .data = data,
+                              .start = start,
+                              .n_params = sl_model_n_params(b->model),
+                              .n_moved = b->n_moved};
+    if (b->algorithm->variates) {
+        w.variate = order->variates;
+        w.own_variate = variate_of(b);
+        w.ret_change = b->update + b->n_moved;
+    }
     if (order->local_steps == 0) { /* empty training: talking is all there is to do */
         memset(b->update, 0, b->codec.n_values * sizeof b->update[0]);
         *ret = (struct sl_train_result){.noise = order->noise};
         return SL_OK;
     }
-    enum sl_code rc =
-        b->algorithm->train(b->trainer, order, data, start, &after, ret, err);
+    enum sl_code rc = b->algorithm->train(&w, err);
     if (rc != SL_OK)
         return sl_err_wrap(err, rc, "training of round %" PRIu32, order->round);
-    subtract(sl_model_layout(b->model), after, start, b->update);
+    *ret = w.result;
+    subtract(layout, w.values, start, b->update);
     return check_finite(b->update, b->codec.n_values, err);
 }
 
@@ -225,7 +278,9 @@ enum sl_code sl_local_train(struct sl_local_bench *b, const struct sl_local_orde
                             size_t *ret_n, struct sl_err *err)
 {
     struct sl_eval_counts eval = {0};
-    struct sl_train_result r;
+    struct sl_train_result r = {0};
+    if (b->algorithm->variates && order->variates == NULL)
+        return sl_err_set(err, SL_E_BUG, "%s without control variates", b->algorithm->name);
     if (data->n_train == 0)
         return sl_err_set(err, SL_E_INPUT, "no samples to train on");
     bool has_eval = order->evaluate && data->n_holdout > 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* local.h - what a client does with a task, apart from talking: train from the received model on its
  * own samples, encode the update; or evaluate on its held-out share. The client half of a
- * strategy is a const ops table (sgd.c serves FedAvg). The daemon and the simulator's workers call
+ * strategy is a const ops table (sgd.c serves those that train plainly). The daemon and the simulator's workers call
  * this very code. Thread: a worker; one sl_local_bench a thread. */
 #ifndef SL_CLIENT_LOCAL_H
 #define SL_CLIENT_LOCAL_H
@@ -42,7 +42,16 @@ struct sl_local_order {
     /* What this client carries over from its last committed round of the run:
      * sl_local_state_bytes() bytes, borrowed; NULL = this is its first. */
     const uint8_t *state;
+    const float *variates; /* the coordinator's, as received; NULL = the strategy has none */
 };
+
+/* Vectors of an update (sl_codec_init) and of a model as received: 2 when the strategy has control
+ * variates, which go behind the values that travel. */
+unsigned sl_local_vectors(const struct sl_plan *plan);
+/* Bytes of a model as received, and where in it the variates are; NULL = it has none. */
+size_t sl_local_model_bytes(const struct sl_plan *plan, const struct sl_layout *layout);
+const float *sl_local_variates(const struct sl_plan *plan, const struct sl_layout *layout,
+                               const float *received);
 
 /* Bytes that a client carries from round to round under the plan; 0 = none. */
 size_t sl_local_state_bytes(const struct sl_plan *plan, const struct sl_layout *layout);

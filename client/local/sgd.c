@@ -3,15 +3,11 @@
  * mini-batches of size B over the client's own samples, from the received model. */
 #include "client/local/algorithm.h"
 
-static enum sl_code train(struct sl_trainer *t, const struct sl_local_order *order,
-                          const struct sl_local_data *data, const float *start,
-                          const float **ret_values, struct sl_train_result *ret_result,
-                          struct sl_err *err)
+struct sl_train_spec sl_local_spec(const struct sl_local_work *w)
 {
+    const struct sl_local_order *order = w->order;
     const struct sl_plan *p = order->plan;
-    struct sl_samples samples = {
-        .set = data->set, .index = data->train, .n = data->n_train};
-    struct sl_train_spec spec = {
+    return (struct sl_train_spec){
         .optimizer = p->train.optimizer,
         .lr = sl_plan_lr(p, order->round),
         .momentum = p->train.momentum,
@@ -29,15 +25,25 @@ static enum sl_code train(struct sl_trainer *t, const struct sl_local_order *ord
         .rounds = p->run.rounds,
         .noise = order->noise,
     };
-    struct sl_train_result r;
-    enum sl_code rc = sl_train_begin(t, start, &samples, &spec, err);
+}
+
+enum sl_code sl_local_run(struct sl_local_work *w, const struct sl_train_spec *spec,
+                          struct sl_err *err)
+{
+    struct sl_samples samples = {
+        .set = w->data->set, .index = w->data->train, .n = w->data->n_train};
+    enum sl_code rc = sl_train_begin(w->trainer, w->start, &samples, spec, err);
     if (rc == SL_OK)
-        rc = sl_train_run(t, UINT32_MAX, &r, err);
-    if (rc != SL_OK)
-        return rc;
-    *ret_values = sl_train_values(t);
-    *ret_result = r;
-    return SL_OK;
+        rc = sl_train_run(w->trainer, UINT32_MAX, &w->result, err);
+    if (rc == SL_OK)
+        w->values = sl_train_values(w->trainer);
+    return rc;
+}
+
+static enum sl_code train(struct sl_local_work *w, struct sl_err *err)
+{
+    struct sl_train_spec spec = sl_local_spec(w);
+    return sl_local_run(w, &spec, err);
 }
 
 const struct sl_local_algorithm sl_local_sgd = {.name = "sgd", .train = train};

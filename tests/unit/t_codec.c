@@ -51,7 +51,7 @@ static void rig_open(struct rig *r, const struct sl_codec_options *o)
     struct sl_err err;
     *r = (struct rig){0};
     make_layout(&r->layout);
-    assert_int_equal(sl_codec_init(o, &r->layout, &r->codec, &err), SL_OK);
+    assert_int_equal(sl_codec_init(o, &r->layout, 1, &r->codec, &err), SL_OK);
     size_t n = r->codec.n_values;
     assert_int_equal(n, r->layout.n_values - 50);
     r->x = calloc(n, sizeof(float));
@@ -173,7 +173,7 @@ static void sizes_keep_what_is_promised_a_value(void **state)
     assert_int_equal(sl_layout_add(&l, "w", SL_TENSOR_PARAM, 2, dim, &err), SL_OK);
     const double most[] = {32, 16, 3.5, 4.5, 5.5, 2.01};
     for (size_t o = 0; o < N_OPTIONS; o++) {
-        assert_int_equal(sl_codec_init(&all[o], &l, &c, &err), SL_OK);
+        assert_int_equal(sl_codec_init(&all[o], &l, 1, &c, &err), SL_OK);
         assert_true(8.0 * (double)c.n_bytes / (double)c.n_values <= most[o]);
         sl_codec_deinit(&c);
     }
@@ -262,7 +262,7 @@ static void values_that_are_not_finite_are_not_encoded(void **state)
     const struct sl_codec_options bad[] = {{.encoding = SL_ENC_BFP, .m = 1},
                                            {.encoding = SL_ENC_BFP, .m = 5}};
     for (size_t i = 0; i < 2; i++)
-        assert_int_equal(sl_codec_init(&bad[i], &l, &c, &err), SL_E_RANGE);
+        assert_int_equal(sl_codec_init(&bad[i], &l, 1, &c, &err), SL_E_RANGE);
 }
 
 int main(void)

@@ -233,7 +233,7 @@ static const struct {
     {"train: {rate: 1}",
      "p:2: train.rate: unknown key (allowed here: epochs, batch_size, local_steps, optimizer, "
      "lr, momentum, weight_decay, betas, eps, lr_schedule, order)"},
-    {"strategy: {mu: 1}", "p:2: strategy.mu: unknown key (allowed here: name)"},
+    {"strategy: {mu: 1}", "p:2: strategy.mu: is no key of strategy.name: fedavg"},
     {"accelerator: {precision: adaptive}",
      "p:2: accelerator.precision: is no key of accelerator.matmul: fp32"},
     {"train: {lr: {x: 1}}", "p:2: train.lr: is a map, must be a number"},
@@ -304,7 +304,9 @@ static const struct {
      "p:2: run.min_clients: 11 is out of range (0 to 10, which is data.partition.clients)"},
     {"run: {reproducible: maybe}",
      "p:2: run.reproducible: maybe is not available (warn, strict)"},
-    {"strategy: {name: fedprox}", "p:2: strategy.name: fedprox is not available (fedavg)"},
+    {"strategy: {name: fedsgd}",
+     "p:2: strategy.name: fedsgd is not available (fedavg, fedavgm, fedprox, fednova, scaffold, "
+     "fedadam, fedyogi, fedadagrad, median, trimmed-mean, krum, multi-krum, geometric-median)"},
     {"selection: {policy: oort}",
      "p:2: selection.policy: oort is not available (random, all, file)"},
     {"selection: {path: x}", "p:2: selection.path: is no key of selection.policy: random"},

@@ -11,7 +11,6 @@
 
 #include "common/index_file.h"
 #include "common/rng.h"
-#include "server/strategy/strategy.h"
 
 #define N 20
 
@@ -153,26 +152,13 @@ static void file_without_the_round_or_with_a_stranger_is_an_error(void **state)
     assert_int_equal(n, 99);
 }
 
-static void policies_and_strategies_are_found_by_name(void **state)
+static void policies_are_found_by_name(void **state)
 {
     assert_ptr_equal(sl_selection_find("random"), &sl_selection_random);
     assert_ptr_equal(sl_selection_find("all"), &sl_selection_all);
     assert_ptr_equal(sl_selection_find("file"), &sl_selection_file);
     assert_null(sl_selection_find("randomly"));
     assert_null(sl_selection_find(""));
-    assert_ptr_equal(sl_strategy_find("fedavg"), &sl_strategy_fedavg);
-    assert_null(sl_strategy_find("FedAvg"));
-}
-
-static void fedavg_adds_the_mean_and_keeps_no_state(void **state)
-{
-    struct sl_update_meta meta = {0};
-    float values[] = {1.0f, -2.0f, 0.25f};
-    const float mean[] = {0.5f, 2.0f, -0.125f}, want[] = {1.5f, 0.0f, 0.125f};
-    assert_int_equal(sl_strategy_fedavg.state_values(&plan, 3), 0);
-    assert_true(sl_strategy_fedavg.scale(&plan, &meta) == 1.0);
-    sl_strategy_fedavg.step(&plan, values, mean, 3, NULL, 0);
-    assert_memory_equal(values, want, sizeof(want));
 }
 
 int main(void)
@@ -185,8 +171,7 @@ int main(void)
         cmocka_unit_test(all_takes_every_candidate),
         cmocka_unit_test(file_takes_the_line_of_the_round_in_ascending_order),
         cmocka_unit_test(file_without_the_round_or_with_a_stranger_is_an_error),
-        cmocka_unit_test(policies_and_strategies_are_found_by_name),
-        cmocka_unit_test(fedavg_adds_the_mean_and_keeps_no_state),
+        cmocka_unit_test(policies_are_found_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
