@@ -161,10 +161,11 @@ static enum sl_code prepare(struct sl_coordinator *c, struct run_entry *e, struc
 static enum sl_code start(struct sl_coordinator *c, struct run_entry *e, struct sl_err *err)
 {
     struct run *r;
+    run_free(c->run); /* before the next one takes as much memory */
+    c->run = NULL;
     enum sl_code rc = prepare(c, e, &r, err);
     if (rc != SL_OK)
         return rc;
-    run_free(c->run);
     c->run = r;
     r->active = e->state == SL_RUN_ACTIVE; /* else run_proceed makes it so */
     rc = restore(r, err);
