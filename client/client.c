@@ -231,12 +231,24 @@ static void work(struct sl_client *c)
 /* --- what an operator reads
  * ---------------------------------------------------------------------- */
 
+static const char *round_word(uint32_t round)
+{
+    return round < SL_ROUND_CALIBRATION ? "round" : "calibration";
+}
+
+static const char *doing(const struct sl_task_order *o)
+{
+    return o->kind == SL_TASK_TRAIN       ? "training"
+           : o->kind == SL_TASK_CALIBRATE ? "calibrating"
+                                          : "evaluating";
+}
+
 static void say_task(const struct sl_client *c)
 {
     const struct sl_task_order *o = &c->task.order;
     sl_log_write(c->env.log, SL_LOG_INFO,
-           "run %" PRIu64 " round %" PRIu32 ": %s, model of %" PRIu64 " bytes", o->run_id,
-           o->round, o->kind == SL_TASK_TRAIN ? "training" : "evaluating", o->model.size);
+           "run %" PRIu64 " %s %" PRIu32 ": %s, model of %" PRIu64 " bytes", o->run_id,
+           round_word(o->round), o->round & ~SL_ROUND_CALIBRATION, doing(o), o->model.size);
 }
 
 static void say(struct sl_client *c, enum sl_task_note note)
@@ -269,9 +281,10 @@ static void say(struct sl_client *c, enum sl_task_note note)
         sl_log_write(c->env.log, SL_LOG_DEBUG, "the coordinator is about to stop");
     } else {
         bool kept = notes[note].of_kept;
-        sl_log_write(c->env.log, notes[note].level, "run %" PRIu64 " round %" PRIu32 ": %s%s%s",
-               kept ? c->task.kept.run_id : c->task.order.run_id,
-               kept ? c->task.kept.round : c->task.order.round, notes[note].text,
+        uint32_t round = kept ? c->task.kept.round : c->task.order.round;
+        sl_log_write(c->env.log, notes[note].level, "run %" PRIu64 " %s %" PRIu32 ": %s%s%s",
+               kept ? c->task.kept.run_id : c->task.order.run_id, round_word(round),
+               round & ~SL_ROUND_CALIBRATION, notes[note].text,
                notes[note].reason ? ": " : "", notes[note].reason ? c->task.reason : "");
     }
     if (note == SL_NOTE_ACCEPTED)
@@ -299,7 +312,7 @@ static void set_phase(struct sl_client *c)
         what = "fetching";
         break;
     case SL_TASK_WORKING:
-        what = c->task.order.kind == SL_TASK_TRAIN ? "training" : "evaluating";
+        what = doing(&c->task.order);
         break;
     case SL_TASK_PUSHING:
         what = "sending";
@@ -308,7 +321,8 @@ static void set_phase(struct sl_client *c)
         what = "reporting";
         break;
     }
-    snprintf(c->phase, sizeof c->phase, "%s round %" PRIu32, what, c->task.order.round);
+    snprintf(c->phase, sizeof c->phase, "%s %s %" PRIu32, what, round_word(c->task.order.round),
+             c->task.order.round & ~SL_ROUND_CALIBRATION);
 }
 
 /* --- events
@@ -466,12 +480,12 @@ void sl_client_done(struct sl_client *c, uint64_t now_ms,
                     const struct sl_client_result *r)
 {
     bool ok = r->rc == SL_OK;
-    bool train = c->task.order.kind == SL_TASK_TRAIN;
+    bool update = c->task.order.kind != SL_TASK_EVALUATE;
     event(c, &(struct sl_task_event){
                  .kind = SL_TASK_EV_DONE,
                  .now_ms = now_ms,
-                 .kept = ok && train ? &r->kept : NULL,
-                 .eval = ok && !train ? &r->eval : NULL,
+                 .kept = ok && update ? &r->kept : NULL,
+                 .eval = ok && !update ? &r->eval : NULL,
                  .reason = ok ? NULL : r->reason,
              });
 }

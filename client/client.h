@@ -74,7 +74,7 @@ struct sl_client_env {
 struct sl_client_result {
     enum sl_code rc;
     char reason[SL_WIRE_REASON]; /* rc != OK */
-    struct sl_kept_update kept;  /* TRAIN: as written to the store */
+    struct sl_kept_update kept;  /* TRAIN, CALIBRATE: as written to the store */
     struct sl_eval_counts eval;  /* EVALUATE */
 };
 
@@ -103,7 +103,7 @@ sl_client_index(const struct sl_client *c); /* UINT32_MAX before the first regis
 /* An update is kept whose round is not settled yet. */
 bool sl_client_keeps(const struct sl_client *c);
 
-/* What a worker writes to the store for a TRAIN job's n bytes of update. Thread: any. */
+/* What a worker writes to the store for a TRAIN or CALIBRATE job's n bytes of update. Thread: any. */
 void sl_client_keep(const struct sl_client_job *job, const struct sl_update_meta *meta,
                     const uint8_t *data, size_t n, struct sl_kept_update *ret);
 

@@ -334,10 +334,15 @@ static void drop_kept(struct sl_task *t, struct sl_task_actions *out)
     add(out, SL_TASK_DROP_KEPT);
 }
 
+static bool makes_update(const struct sl_task_order *o)
+{
+    return o->kind == SL_TASK_TRAIN || o->kind == SL_TASK_CALIBRATE;
+}
+
 /* Is this what the task asks for? Equal inputs give equal bytes, whatever the attempt. */
 static bool answers(const struct sl_kept_update *k, const struct sl_task_order *o)
 {
-    return o->kind == SL_TASK_TRAIN && k->run_id == o->run_id && k->round == o->round &&
+    return makes_update(o) && k->run_id == o->run_id && k->round == o->round &&
            sl_blob_id_equal(&k->plan, &o->plan.id) &&
            sl_blob_id_equal(&k->model, &o->model.id);
 }
@@ -414,7 +419,7 @@ static void on_poll_reply(struct sl_task *t, const struct sl_task_event *ev,
         add(out, SL_TASK_LOAD_KEPT);
         return;
     }
-    if (o->kind == SL_TASK_TRAIN)
+    if (makes_update(o))
         drop_kept(t, out);
     begin_task(t, m->attachment_bytes == o->model.size, out);
 }
@@ -654,14 +659,14 @@ static void on_done(struct sl_task *t, const struct sl_task_event *ev,
 {
     if (t->state != SL_TASK_WORKING)
         return;
-    bool train = t->order.kind == SL_TASK_TRAIN;
-    if (train && ev->kept != NULL && answers(ev->kept, &t->order) &&
+    bool update = makes_update(&t->order);
+    if (update && ev->kept != NULL && answers(ev->kept, &t->order) &&
         ev->kept->blob.size > 0) {
         leave_task(t, out);
         t->kept = *ev->kept;
         t->kept_present = true;
         enter_pushing(t);
-    } else if (!train && ev->eval != NULL) {
+    } else if (!update && ev->eval != NULL) {
         t->eval = *ev->eval;
         enter_reporting(t, NULL, out);
     } else {

@@ -262,6 +262,23 @@ static enum sl_code train(struct sl_workplace *w, const struct sl_client_job *jo
     return rc == SL_OK ? SL_OK : sl_err_wrap(err, rc, "keep the update");
 }
 
+static enum sl_code calibrate(struct sl_workplace *w, const struct sl_client_job *job,
+                              const float *start, const struct sl_local_data *data,
+                              struct sl_client_result *r, struct sl_err *err)
+{
+    struct sl_client_store *store = w->config.store;
+    struct sl_update_meta meta;
+    const uint8_t *bytes;
+    size_t n;
+    enum sl_code rc =
+        sl_local_calibrate(w->bench, &w->plan, data, start, &meta, &bytes, &n, err);
+    if (rc != SL_OK)
+        return rc;
+    sl_client_keep(job, &meta, bytes, n, &r->kept);
+    rc = store->ops->update_write(store, &r->kept, bytes, n, err);
+    return rc == SL_OK ? SL_OK : sl_err_wrap(err, rc, "keep the statistics");
+}
+
 static enum sl_code work(struct sl_workplace *w, const struct sl_client_job *job,
                          struct sl_client_result *r, struct sl_err *err)
 {
@@ -286,12 +303,16 @@ static enum sl_code work(struct sl_workplace *w, const struct sl_client_job *job
                                  .holdout = w->order + w->n_train,
                                  .n_holdout = w->set.n - w->n_train};
     const float *start;
-    rc = sl_received_join(&w->received, sl_model_layout(w->model), job->model, 0, job->head,
+    size_t behind = (sl_local_vectors(&w->plan) - 1) *
+                    sl_layout_travelling(sl_model_layout(w->model));
+    rc = sl_received_join(&w->received, sl_model_layout(w->model), job->model, behind, job->head,
                           &start, err);
     if (rc != SL_OK)
         return rc;
     if (job->order.kind == SL_TASK_TRAIN)
         return train(w, job, start, &data, r, err);
+    if (job->order.kind == SL_TASK_CALIBRATE)
+        return calibrate(w, job, start, &data, r, err);
     return sl_local_evaluate(w->bench, &data, start, &r->eval, err);
 }
 

@@ -52,6 +52,7 @@ void sl_plan_default(struct sl_plan *ret)
         .aggregation = {.max_abs = 8, .max_weight = 1000000, .fraction_bits = 32},
         .accelerator = SL_ACCELERATOR_DEFAULTS,
         .uplink = {.m = 4, .error_feedback = true},
+        .calibration = {.ridge = 1e-6, .max_share = 1},
         .sim = {.world = {.device = "constant",
                           .samples_per_s = 1000,
                           .device_sigma = 0.5,

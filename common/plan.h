@@ -143,6 +143,14 @@ struct sl_plan {
         double holdout; /* share of a client's samples held out, [0, 0.9] */
     } evaluation;
     struct {
+        bool at_end;      /* after the last round */
+        uint32_t every;   /* rounds; 0 = not between rounds */
+        double ridge;     /* lambda / samples; 1e-6 */
+        bool balanced;    /* one weight a class */
+        bool keep_head;   /* the ridge pulls to the fixed head instead of 0 */
+        double max_share; /* of all samples that one client may have, (0, 1] */
+    } calibration;
+    struct {
         /* the simulator's world; daemons ignore it (key `sim:` of the plan) */
         struct {
             char device[16];  /* constant lognormal trace */

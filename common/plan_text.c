@@ -76,7 +76,6 @@ static const char *const downlinks[] = {"fp32", NULL};
 static const char *const places[] = {"coordinator", "clients", "both", NULL};
 static const char *const laws[] = {"constant", "lognormal", "trace", NULL};
 static const char *const only_none[] = {"none", NULL};
-static const char *const only_false[] = {"false", NULL};
 static const char *const only_zero[] = {"0", NULL};
 
 enum { BY_RULE = 1 << 0 | 1 << 1, CONSTANT = 1 << 0, LOGNORMAL = 1 << 1, TRACE = 1 << 2 };
@@ -208,7 +207,12 @@ static const struct sl_row rows[] = {
     ENUM("downlink.encoding", downlink, downlinks),
     ENUM("evaluation.where", evaluation.where, places),
     REAL("evaluation.holdout", evaluation.holdout, 0, 0.9, 0),
-    FIXED("calibration.at_end", only_false),
+    {.path = "calibration.at_end", .type = SL_FIELD_BOOL, PLACE(calibration.at_end)},
+    COUNT("calibration.every", calibration.every, 0, SL_ROUNDS_MAX),
+    REAL("calibration.ridge", calibration.ridge, 0, 1, 0),
+    {.path = "calibration.balanced", .type = SL_FIELD_BOOL, PLACE(calibration.balanced)},
+    {.path = "calibration.keep_head", .type = SL_FIELD_BOOL, PLACE(calibration.keep_head)},
+    REAL("calibration.max_share", calibration.max_share, 0, 1, ABOVE),
     FIXED("telemetry.gate", only_none),
 
     WORD("sim.device.kind", sim.world.device, laws),

@@ -127,7 +127,7 @@ static enum sl_code get_eval(struct sl_eval_counts *out, const Starling__EvalRes
 
 static enum sl_code get_round(uint32_t round, struct sl_err *err)
 {
-    if (round >= SL_ROUNDS_MAX)
+    if ((round & ~SL_ROUND_CALIBRATION) >= SL_ROUNDS_MAX)
         return sl_err_set(err, SL_E_LIMIT, "round: %u (below %d allowed)", round, SL_ROUNDS_MAX);
     return SL_OK;
 }
@@ -245,8 +245,10 @@ static void put_poll_reply(struct build *b, const struct sl_msg *m)
 static enum sl_code get_task(const Starling__Task *in, struct sl_task_order *t,
                              struct sl_err *err)
 {
-    if (in->kind != STARLING__TASK__KIND__TRAIN && in->kind != STARLING__TASK__KIND__EVALUATE)
+    if ((int)in->kind <= SL_TASK_NONE || (int)in->kind > SL_TASK_CALIBRATE)
         return sl_err_set(err, SL_E_PROTO, "task: kind %d is unknown", (int)in->kind);
+    if ((in->kind == STARLING__TASK__KIND__CALIBRATE) != (in->round >= SL_ROUND_CALIBRATION))
+        return sl_err_set(err, SL_E_PROTO, "task: kind %d with round %u", (int)in->kind, in->round);
     enum sl_code rc = get_round(in->round, err);
     if (rc == SL_OK)
         rc = get_blob(&t->plan, in->plan, "task.plan", err);

@@ -42,7 +42,12 @@ struct sl_blob_ref {
     uint64_t size; /* bytes, 1..SL_BLOB_BYTES_MAX */
 };
 
-enum sl_task_kind { SL_TASK_NONE, SL_TASK_TRAIN, SL_TASK_EVALUATE };
+enum sl_task_kind {
+    SL_TASK_NONE,
+    SL_TASK_TRAIN,
+    SL_TASK_EVALUATE,
+    SL_TASK_CALIBRATE, /* statistics of the features, pushed as an update is */
+};
 
 struct sl_task_order {
     enum sl_task_kind kind;

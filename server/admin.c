@@ -281,6 +281,12 @@ static enum sl_code cmd_resume(struct sl_admin *a, const json_t *req, struct ans
     return SL_OK;
 }
 
+static enum sl_code cmd_calibrate(struct sl_admin *a, const json_t *req, struct answer *ret,
+                                  struct sl_err *err)
+{
+    return sl_coordinator_calibrate(a->config.coordinator, a->config.now_ms(a->config.ctx), err);
+}
+
 static enum sl_code cmd_drain(struct sl_admin *a, const json_t *req, struct answer *ret,
                               struct sl_err *err)
 {
@@ -297,6 +303,7 @@ static const struct {
     {"report", cmd_report},   {"model", cmd_model},     {"token", cmd_token},
     {"approve", cmd_approve}, {"revoke", cmd_revoke},   {"submit", cmd_submit},
     {"pause", cmd_pause},     {"resume", cmd_resume},   {"drain", cmd_drain},
+    {"calibrate", cmd_calibrate},
 };
 
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -114,7 +114,7 @@ static json_t *included_json(const struct run *r, json_t **ret_latencies)
     return list;
 }
 
-static json_t *dropped_json(const struct run *r)
+json_t *run_not_included(const struct run *r)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < r->round.n_members; i++) {
@@ -181,7 +181,7 @@ static json_t *round_json(struct run *r, const struct tally *t)
     json_object_set_new(line, "members", members_json(r));
     json_object_set_new(line, "included", included);
     json_object_set_new(line, "latencies_s", latencies);
-    json_object_set_new(line, "not_included", dropped_json(r));
+    json_object_set_new(line, "not_included", run_not_included(r));
     json_t *measured = measured_json(r);
     if (measured != NULL)
         json_object_set_new(line, "client_eval", measured);
@@ -270,6 +270,10 @@ static void finalise_done(struct sl_job *job, void *ctx)
 
 void commit_start(struct run *r)
 {
+    if (calibrate_under_way(r)) {
+        calibrate_start(r);
+        return;
+    }
     r->phase = RUN_FINALISES;
     r->work.busy = true;
     r->work.adds = NULL;
@@ -334,6 +338,12 @@ void commit_act(struct run *r, enum sl_round_action action)
         repeat(r);
         return;
     case SL_ROUND_GIVE_UP:
+        if (calibrate_under_way(r)) { /* nobody's statistics: the run goes on without */
+            r->phase = RUN_CLOSING;
+            upload_close(r);
+            upload_advance(r);
+            return;
+        }
         snprintf(reason, sizeof(reason),
                  "round %" PRIu32 ": %zu of %zu updates after %" PRIu32
                  " attempts, quorum is %" PRIu32,

@@ -110,6 +110,9 @@ enum sl_code sl_coordinator_revoke(struct sl_coordinator *c, uint64_t now_ms, ui
 enum sl_code sl_coordinator_submit(struct sl_coordinator *c, uint64_t now_ms,
                                    const struct sl_plan *plan, uint64_t *ret_run,
                                    struct sl_err *err);
+/* Asks for a calibration of the run under way, between its rounds, or of the last one, which has ended.
+ * SL_E_NOTFOUND without a run, SL_E_INPUT for a model that can't be calibrated. */
+enum sl_code sl_coordinator_calibrate(struct sl_coordinator *c, uint64_t now_ms, struct sl_err *err);
 void sl_coordinator_pause(struct sl_coordinator *c, bool paused); /* between rounds */
 /* No new round; held polls are answered with `draining`; sl_coordinator_idle tells when the open
  * round is committed or can be left to the journal. */

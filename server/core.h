@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* core.h - what the files of the coordinator share: coordinator.c (events), poll.c (tasks),
  * run_build.c (a run from its plan), run_restore.c (taking it up), run.c (from round to round),
- * upload.c (transfers, checks, sum), update_meta.c (what clients say of them), commit.c (closing a round),
+ * upload.c (transfers, checks, sum), calibrate.c (statistics instead of updates), update_meta.c (what clients say of them), commit.c (closing a round),
  * step.c (the next model), spooled.c (single updates), status.c.
  * Nobody else includes this. */
 #ifndef SL_SERVER_CORE_H
@@ -10,6 +10,7 @@
 #include "accel/nn/model.h"
 #include "accel/nn/train.h"
 #include "accel/codec/codec.h"
+#include "accel/nn/calibrate.h"
 #include "accel/nn/plan_model.h"
 #include "accel/units/setup.h"
 #include "common/dataset.h"
@@ -87,6 +88,23 @@ struct client_eval { /* held-out shares, summed in client order at the end */
     uint32_t n;
 };
 
+/* Calibrations: rounds whose updates are statistics (accel/nn/calibrate.h), added at the close in client
+ * order. */
+struct calibration {
+    struct sl_calib_shape shape;
+    uint64_t bytes;  /* of one client's statistics; 0 = this model can't be calibrated */
+    uint32_t number; /* of the next one */
+    uint32_t at;     /* rounds done before the last one; UINT32_MAX = none yet */
+    bool wanted;     /* on demand */
+    bool adopted;    /* the run's model has a calibrated head */
+    char checkpoint[64]; /* of the model that is adopted */
+    /* of the one under way */
+    float *values; /* the model with the new head; owned */
+    double lambda;
+    uint64_t clients, samples;
+    struct sl_eval_result before, after;
+};
+
 /* A client's row of the plan's partition, and what its updates weigh. */
 struct share {
     uint64_t train, held; /* samples */
@@ -128,6 +146,7 @@ struct run {
     uint64_t weight_in;        /* of the open round's accepted updates */
     uint32_t next_round;
     struct work work;
+    struct calibration calib;
     struct client_eval eval;
     uint64_t eval_deadline_ms;
     uint64_t opened_ms, journalled_ms;
@@ -193,13 +212,35 @@ struct sl_round_cfg run_round_cfg(const struct run *r, size_t n_members);
 void run_begin_counting(struct run *r, uint64_t spent_ms);
 /* What the store refused: tried again. */
 void run_retry(struct run *r);
+bool run_target_reached(const struct run *r);
 bool run_idle(const struct run *r); /* no job under way */
 void run_report(struct run *r, json_t *line); /* hands it out; the store has it already */
 struct run_entry *run_entry_of(struct sl_coordinator *c, uint64_t id);
 bool run_due(const struct run *r, uint32_t round); /* is the model after this round measured? */
 bool run_asks_eval(const struct run *r); /* do this round's tasks ask for an evaluation? */
 
+/* Rows of lines of the report. */
+json_t *run_not_included(const struct run *r);
+
+/* --- calibrate.c --- */
+bool calibrate_under_way(const struct run *r); /* is the open round a calibration? */
+/* Opens one if it is its turn. true: it is open, or the store refused it. */
+bool calibrate_proceed(struct run *r);
+void calibrate_start(struct run *r); /* all statistics are in: sums, solves, measures */
+/* A line of the stored report: what was done. */
+void calibrate_recall(struct run *r, const json_t *line);
+enum sl_code calibrate_restore(struct run *r, struct sl_err *err); /* the adopted model */
+/* Room for as many members as there are clients. */
+enum sl_code calibrate_ready(struct run *r, struct sl_err *err);
+/* Could these n bytes be client's statistics? SL_E_REJECTED with the reason. Any thread. */
+enum sl_code calibrate_check(const struct run *r, uint32_t client, const struct sl_update_meta *m,
+                             const uint8_t *bytes, size_t n, struct sl_err *err);
+enum sl_code calibrate_check_meta(const struct run *r, uint32_t client,
+                                  const struct sl_update_meta *m, struct sl_err *err);
+uint64_t calibrate_slot_bytes(const struct run *r); /* of the spool */
+
 /* --- upload.c --- */
+uint64_t upload_bytes(const struct run *r); /* of an update of the open round */
 void upload_put(struct sl_coordinator *c, uint32_t client, sl_request_id id, const struct sl_msg *m);
 void upload_reset(struct upload *u); /* forgets what was transferred */
 /* Of a client that is out: what it sent so far is void, whatever becomes of the round. */
@@ -239,6 +280,8 @@ enum sl_code spooled_open(struct run *r, struct spooled *ret, struct sl_err *err
 void spooled_close(struct spooled *s);
 
 /* --- update_meta.c --- */
+uint64_t meta_samples(const struct run *r, uint32_t client); /* that it trains on, at most */
+bool meta_own_data(const struct run *r, uint32_t client);
 /* What can be said of an update without its values. SL_E_REJECTED with the reason. */
 enum sl_code meta_check(const struct run *r, uint32_t client, const struct sl_update_meta *m,
                         struct sl_err *err);

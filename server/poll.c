@@ -18,7 +18,7 @@ static struct sl_msg task_message(const struct run *r, uint64_t deadline_ms)
 {
     struct sl_msg m = {.kind = SL_MSG_POLL_REPLY};
     m.poll_reply.task = (struct sl_task_order){
-        .kind = SL_TASK_TRAIN,
+        .kind = calibrate_under_way(r) ? SL_TASK_CALIBRATE : SL_TASK_TRAIN,
         .run_id = r->id,
         .round = r->round.number,
         .attempt = r->round.attempt,

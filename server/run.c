@@ -20,8 +20,15 @@ bool run_due(const struct run *r, uint32_t round)
 
 bool run_asks_eval(const struct run *r)
 {
-    return r->plan.evaluation.where != SL_EVAL_COORDINATOR && r->round.number > 0 &&
+    return r->plan.evaluation.where != SL_EVAL_COORDINATOR && !calibrate_under_way(r) &&
+           r->round.number > 0 &&
            run_due(r, r->round.number - 1);
+}
+
+bool run_target_reached(const struct run *r)
+{
+    return r->plan.run.target_accuracy > 0 && r->has_accuracy &&
+           r->accuracy >= r->plan.run.target_accuracy;
 }
 
 bool run_idle(const struct run *r)
@@ -335,8 +342,9 @@ void run_proceed(struct run *r)
     r->active = r->active || run_set_state(r, SL_RUN_ACTIVE, "");
     if (!r->active)
         return;
-    bool target = r->plan.run.target_accuracy > 0 && r->has_accuracy &&
-                  r->accuracy >= r->plan.run.target_accuracy;
+    if (calibrate_proceed(r))
+        return;
+    bool target = run_target_reached(r);
     if (target || r->next_round >= r->plan.run.rounds) {
         finish(r, target ? "target accuracy reached" : "all rounds done");
         return;

@@ -76,6 +76,12 @@ static enum sl_code build_model(struct run *r, uint32_t n_classes, struct sl_err
         return rc;
     r->n_values = sl_model_n_travelling(r->model);
     r->n_all = sl_model_layout(r->model)->n_values;
+    r->calib.at = UINT32_MAX;
+    rc = sl_calib_shape_of(r->model, p->calibration.balanced, &r->calib.shape, err);
+    if (rc == SL_OK)
+        r->calib.bytes = sl_calib_bytes(&r->calib.shape);
+    else if (p->calibration.at_end || p->calibration.every > 0)
+        return rc;
     rc = sl_codec_init(&p->uplink, sl_model_layout(r->model), r->strategy->vectors, &r->codec, err);
     if (rc == SL_OK)
         rc = sl_unit_setup(&p->accelerator, &r->unit, err);
@@ -251,6 +257,7 @@ void run_free(struct run *r)
     free(r->values);
     sl_codec_deinit(&r->codec);
     free(r->state);
+    free(r->calib.values);
     free(r->share);
     free(r->plan_text);
     sl_round_deinit(&r->round);

@@ -31,6 +31,8 @@ static enum sl_code recall(void *ctx, const char *json)
         h->r->failed = json_is_true(json_object_get(line, "failed"));
         sl_text_copy(h->r->end_reason, sizeof(h->r->end_reason), reason != NULL ? reason : "");
     }
+    if (event != NULL && strcmp(event, "calibration") == 0)
+        calibrate_recall(h->r, line);
     if (event != NULL && strcmp(event, "round") == 0) {
         h->r->bytes_up += (uint64_t)json_integer_value(json_object_get(line, "bytes_up"));
         h->r->bytes_down += (uint64_t)json_integer_value(json_object_get(line, "bytes_down"));
@@ -92,6 +94,8 @@ static enum sl_code reopen(struct run *r, const struct sl_open_round *open, stru
     for (size_t i = 0; i < open->n_members; i++)
         members[i] = open->members[i].client;
     struct sl_round_cfg cfg = run_round_cfg(r, open->n_members);
+    if (open->round >= SL_ROUND_CALIBRATION)
+        cfg.target = 0, cfg.quorum = 1;
     uint64_t left = open->remaining_ms < cfg.deadline_ms ? open->remaining_ms : cfg.deadline_ms;
     enum sl_code rc = sl_round_open(&r->round, &cfg, open->round, open->attempt, members,
                                     open->n_members, c->now_ms, left, err);
@@ -114,21 +118,29 @@ static enum sl_code restore(struct run *r, struct sl_err *err)
     enum sl_code rc = s->ops->each_report(s, r->id, recall, &h, err);
     if (rc == SL_OK)
         rc = restore_model(r, err);
+    if (rc == SL_OK)
+        rc = calibrate_restore(r, err);
     r->started = h.start;
     if (rc != SL_OK)
         return rc;
-    if (r->end_reported) { /* killed between the line and the state */
+    bool present = false;
+    struct sl_open_round open = {0};
+    rc = s->ops->load_open_round(s, r->id, &present, &open, err);
+    bool calibrates = rc == SL_OK && present && open.round == (r->calib.number | SL_ROUND_CALIBRATION);
+    if (rc == SL_OK && r->end_reported && !calibrates) { /* killed between the line and the state */
+        free(open.members);
         r->phase = RUN_OVER;
         run_put_end(r);
         return SL_OK;
     }
-    bool present = false;
-    struct sl_open_round open = {0};
-    rc = s->ops->load_open_round(s, r->id, &present, &open, err);
-    if (rc == SL_OK && present && open.round == r->next_round && open.n_members <= r->n_slots) {
+    if (calibrates)
+        rc = calibrate_ready(r, err);
+    if (rc == SL_OK && present && (calibrates || open.round == r->next_round) &&
+        open.n_members <= r->n_slots) {
         sl_log_write(r->c->env.log, SL_LOG_INFO,
-                     "run %" PRIu64 " goes on with round %" PRIu32 ", attempt %" PRIu32, r->id,
-                     open.round, open.attempt);
+                     "run %" PRIu64 " goes on with %s %" PRIu32 ", attempt %" PRIu32, r->id,
+                     calibrates ? "calibration" : "round", open.round & ~SL_ROUND_CALIBRATION,
+                     open.attempt);
         rc = reopen(r, &open, err);
     }
     free(open.members);
@@ -148,8 +160,8 @@ static enum sl_code prepare(struct sl_coordinator *c, struct run_entry *e, struc
     rc = run_build(c, e->id, &plan, &r, err);
     sl_plan_deinit(&plan);
     if (rc == SL_OK)
-        rc = c->env.store->ops->spool_open(c->env.store, r->id, r->n_slots,
-                                           r->codec.n_bytes, err);
+        rc = c->env.store->ops->spool_open(c->env.store, r->id, r->n_clients,
+                                           calibrate_slot_bytes(r), err);
     if (rc != SL_OK) {
         run_free(r);
         return rc;

@@ -13,6 +13,7 @@
  *   round_commit               one transaction, synced when the call returns; what it names
  *                              (the checkpoint) was synced before
  *   spool                      written; checked by its XXH3-128 when read again
+ * A calibration is a round whose number has SL_ROUND_CALIBRATION set; load_last_commit does not see it.
  * Thread: loop thread, except spool_read and checkpoint_write, which workers may call for
  * slots and checkpoints that the loop thread does not touch meanwhile. */
 #ifndef SL_SERVER_STORE_H

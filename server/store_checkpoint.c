@@ -215,7 +215,8 @@ void sl_checkpoint_prune(int dir_fd, uint64_t run, uint32_t keep_from)
         if (sscanf(e->d_name, "run-%" SCNu64 "-%" SCNu32, &file_run, &rounds) != 2)
             continue;
         sl_checkpoint_name(file_run, rounds, again);
-        if (file_run == run && rounds < keep_from && strcmp(again, e->d_name) == 0)
+        bool alike = (rounds < SL_ROUND_CALIBRATION) == (keep_from < SL_ROUND_CALIBRATION);
+        if (file_run == run && alike && rounds < keep_from && strcmp(again, e->d_name) == 0)
             unlinkat(dir_fd, e->d_name, 0);
     }
     closedir(d);

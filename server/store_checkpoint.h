@@ -15,6 +15,7 @@
 
 #include "common/error.h"
 #include "common/hash.h"
+#include "common/limits.h"
 #include "common/tensor.h"
 
 #define SL_CHECKPOINT_NAME 64
@@ -36,8 +37,8 @@ enum sl_code sl_checkpoint_load(int dir_fd, const char *name,
                                 const struct sl_layout *layout, float *ret_values,
                                 struct sl_err *err);
 
-/* Removes the run's checkpoints of fewer than keep_from rounds done. What can't be
- * removed stays. */
+/* Removes the run's checkpoints of fewer than keep_from rounds done; those of calibrations
+ * (SL_ROUND_CALIBRATION) only for a later one. What can't be removed stays. */
 void sl_checkpoint_prune(int dir_fd, uint64_t run, uint32_t keep_from);
 
 /* Removes temporary files that a kill left. */

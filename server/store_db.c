@@ -80,7 +80,8 @@ static const char *const sql[SL_DB_N_STATEMENTS] = {
         " cost"
         " FROM member WHERE run = ?1 AND round = ?2 ORDER BY client",
     [SL_DB_LAST_COMMIT] = "SELECT round, digest, checkpoint, strategy FROM round"
-                          " WHERE run = ?1 AND committed = 1 ORDER BY round DESC LIMIT 1",
+                          " WHERE run = ?1 AND committed = 1 AND round < 2147483648"
+                          " ORDER BY round DESC LIMIT 1",
     [SL_DB_WAS_INCLUDED] =
         "SELECT r.committed, m.included FROM round r LEFT JOIN member m"
         " ON m.run = r.run AND m.round = r.round AND m.client = ?3"

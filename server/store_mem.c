@@ -307,7 +307,9 @@ static void prune_checkpoints(struct mem_store *s, uint64_t run, uint32_t keep_f
     size_t kept = 0;
     for (size_t i = 0; i < s->checkpoints.n; i++) {
         struct checkpoint *c = &s->checkpoints.at[i];
-        if (c->run == run && c->round_plus1 < keep_from)
+        bool alike =
+            (c->round_plus1 < SL_ROUND_CALIBRATION) == (keep_from < SL_ROUND_CALIBRATION);
+        if (c->run == run && alike && c->round_plus1 < keep_from)
             free(c->values);
         else
             s->checkpoints.at[kept++] = *c;
@@ -347,7 +349,7 @@ static enum sl_code round_commit(struct sl_store *base, uint64_t run,
     if (rc != SL_OK)
         return rc;
     sl_mem_log_sync(&s->l);
-    if (row->round > 0)
+    if (row->round > 0 && row->round < SL_ROUND_CALIBRATION)
         sl_mem_log_forget_state(&s->l, run, row->round - 1);
     prune_checkpoints(s, run, row->round);
     return SL_OK;
@@ -387,6 +389,7 @@ static enum sl_code load_last_commit(struct sl_store *base, uint64_t run,
     const struct sl_op *op = NULL;
     for (size_t i = 0; i < s->l.rounds.n; i++)
         if (s->l.rounds.at[i].run == run && s->l.rounds.at[i].commit != NULL &&
+            s->l.rounds.at[i].round < SL_ROUND_CALIBRATION &&
             (op == NULL || s->l.rounds.at[i].round > op->round))
             op = s->l.rounds.at[i].commit;
     if (op == NULL) {

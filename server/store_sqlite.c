@@ -372,7 +372,7 @@ static enum sl_code write_commit(struct sqlite_store *s, uint64_t run,
         if (rc == SL_OK)
             rc = changed_one(s, "accepted member", err);
     }
-    if (rc == SL_OK) {
+    if (rc == SL_OK && row->round < SL_ROUND_CALIBRATION) {
         st = sl_db_bind(&s->db, SL_DB_DROP_STATES, "ii", r, round);
         rc = sl_db_run(&s->db, st, "commit", err);
     }

@@ -27,6 +27,16 @@ static uint64_t samples_of(const struct run *r, uint32_t client)
     return has_own_data(e) ? e->own_samples : r->share[client].train;
 }
 
+uint64_t meta_samples(const struct run *r, uint32_t client)
+{
+    return samples_of(r, client);
+}
+
+bool meta_own_data(const struct run *r, uint32_t client)
+{
+    return has_own_data(sl_registry_at(&r->c->registry, client));
+}
+
 static enum sl_code check_weight(const struct run *r, uint32_t client,
                                  const struct sl_update_meta *m, struct sl_err *err)
 {
@@ -113,6 +123,8 @@ enum sl_code meta_check_eval(const struct run *r, uint32_t client, const struct 
 enum sl_code meta_check(const struct run *r, uint32_t client, const struct sl_update_meta *m,
                         struct sl_err *err)
 {
+    if (calibrate_under_way(r))
+        return calibrate_check_meta(r, client, m, err);
     if (m->encoding != (uint32_t)r->plan.uplink.encoding)
         return sl_err_set(err, SL_E_REJECTED, "encoding %" PRIu32 " (%d expected)", m->encoding,
                           (int)r->plan.uplink.encoding);

@@ -16,15 +16,26 @@ static uint32_t n_chunks(uint64_t bytes)
     return (uint32_t)((bytes + SL_CHUNK_BYTES - 1) / SL_CHUNK_BYTES);
 }
 
+uint64_t upload_bytes(const struct run *r)
+{
+    return calibrate_under_way(r) ? r->calib.bytes : r->codec.n_bytes;
+}
+
 static bool one_chunk(const struct run *r)
 {
-    return r->codec.n_bytes <= SL_CHUNK_BYTES;
+    return upload_bytes(r) <= SL_CHUNK_BYTES;
+}
+
+/* Bytes of the bits of an update's chunks, of the largest update there is. */
+static size_t have_bytes(const struct run *r)
+{
+    return (n_chunks(calibrate_slot_bytes(r)) + 7) / 8;
 }
 
 void upload_reset(struct upload *u)
 {
     if (u->have != NULL)
-        memset(u->have, 0, (n_chunks(u->run->codec.n_bytes) + 7) / 8);
+        memset(u->have, 0, have_bytes(u->run));
     u->n_have = 0;
     u->check = NULL; /* one under way finds that it is no longer wanted */
     u->added = false;
@@ -36,11 +47,11 @@ void upload_reset(struct upload *u)
 
 static uint64_t next_missing(const struct upload *u)
 {
-    uint32_t n = n_chunks(u->run->codec.n_bytes);
+    uint32_t n = n_chunks(upload_bytes(u->run));
     for (uint32_t i = 0; i < n; i++)
         if ((u->have[i / 8] & (1u << i % 8)) == 0)
             return (uint64_t)i * SL_CHUNK_BYTES;
-    return u->run->codec.n_bytes;
+    return upload_bytes(u->run);
 }
 
 /* --- checks --------------------------------------------------------------------------------------- */
@@ -132,6 +143,29 @@ static enum sl_code walk_open(struct walk *w, struct sl_err *err)
     return rc == SL_OK ? sl_decoder_header(&w->decoder, header, err) : rc;
 }
 
+/* Hash and content of statistics: checked as a whole; adding them is left to the close (calibrate.c). */
+static enum sl_code check_statistics(const struct run *r, struct source from, uint32_t client,
+                                     const struct sl_update_meta *meta,
+                                     const struct sl_blob_id *id, struct sl_err *err)
+{
+    size_t n = (size_t)r->calib.bytes;
+    struct sl_store *s = r->c->env.store;
+    struct sl_blob_id found;
+    uint8_t *bytes = from.bytes == NULL ? malloc(n) : NULL;
+    if (from.bytes == NULL && bytes == NULL)
+        return sl_err_set(err, SL_E_NOMEM, "no memory for statistics");
+    enum sl_code rc =
+        bytes == NULL ? SL_OK : s->ops->spool_read(s, from.slot, 0, bytes, n, err);
+    const uint8_t *all = bytes == NULL ? from.bytes : bytes;
+    if (rc == SL_OK) {
+        sl_xxh3_128(all, n, &found);
+        rc = sl_blob_id_equal(&found, id) ? calibrate_check(r, client, meta, all, n, err)
+                                          : checksum_error(err);
+    }
+    free(bytes);
+    return rc;
+}
+
 static enum sl_code walk_update(struct walk *w, struct sl_err *err)
 {
     const struct sl_codec *codec = &w->r->codec;
@@ -148,9 +182,14 @@ static enum sl_code walk_update(struct walk *w, struct sl_err *err)
 }
 
 /* Hash and values. *ret_clip: the factor that brings the update down to the norm that is allowed. */
-static enum sl_code check_update(struct run *r, struct source from, const struct sl_update_meta *meta,
-                                 const struct sl_blob_id *id, double *ret_clip, struct sl_err *err)
+static enum sl_code check_update(struct run *r, struct source from, uint32_t client,
+                                 const struct sl_update_meta *meta, const struct sl_blob_id *id,
+                                 double *ret_clip, struct sl_err *err)
 {
+    if (calibrate_under_way(r)) {
+        *ret_clip = 1;
+        return check_statistics(r, from, client, meta, id, err);
+    }
     struct walk w = {.r = r, .from = from, .meta = meta, .check = id};
     double most = r->plan.aggregation.clip_norm;
     struct sl_blob_id found;
@@ -164,7 +203,8 @@ static enum sl_code check_update(struct run *r, struct source from, const struct
     return SL_OK;
 }
 
-/* Into the sum. Rules that need the single updates read them when the round is closed. */
+/* Into the sum. Rules that need the single updates, and calibrations, read them when the round is
+ * closed. */
 static enum sl_code add_update(const struct upload *u, struct source from, struct sl_err *err)
 {
     struct run *r = u->run;
@@ -172,7 +212,7 @@ static enum sl_code add_update(const struct upload *u, struct source from, struc
                      .from = from,
                      .meta = &u->meta,
                      .scale = r->strategy->scale(&r->plan, &u->meta) * u->clip};
-    return r->strategy->rule != NULL ? SL_OK : walk_update(&w, err);
+    return calibrate_under_way(r) || r->strategy->rule != NULL ? SL_OK : walk_update(&w, err);
 }
 
 static struct source in_spool(uint32_t slot)
@@ -274,7 +314,7 @@ static void accept(struct run *r, struct upload *u, const uint8_t *bytes)
         upload_reset(u);
         return;
     }
-    SL_CRASH_POINT("after_journal");
+    SL_CRASH_POINT(calibrate_under_way(r) ? "after_statistics" : "after_journal");
     r->weight_in += u->meta.weight;
     u->order = r->next_order++;
     u->accepted_ms = c->now_ms;
@@ -293,7 +333,7 @@ static void accept(struct run *r, struct upload *u, const uint8_t *bytes)
 static void check_run(struct sl_job *job)
 {
     struct check *k = (struct check *)job;
-    k->rc = check_update(k->run, in_spool(k->position), &k->meta, &k->blob.id, &k->clip, &k->err);
+    k->rc = check_update(k->run, in_spool(k->position), k->client, &k->meta, &k->blob.id, &k->clip, &k->err);
 }
 
 static void unlink_check(struct run *r, struct check *k)
@@ -405,7 +445,7 @@ static void complete(struct run *r, struct upload *u, sl_request_id id, const st
         return;
     }
     struct source memory = {.bytes = m->attachment};
-    rc = check_update(r, memory, &u->meta, &u->blob.id, &u->clip, &err);
+    rc = check_update(r, memory, client, &u->meta, &u->blob.id, &u->clip, &err);
     if (rc == SL_OK)
         accept(r, u, m->attachment);
     else if (rc == SL_E_REJECTED)
@@ -499,7 +539,7 @@ static struct upload *welcome(struct sl_coordinator *c, uint32_t client, sl_requ
 
 static bool misshapen(const struct run *r, const struct sl_msg *m, char reason[SL_WIRE_REASON])
 {
-    uint64_t size = r->codec.n_bytes, left = size - m->put_chunk.offset;
+    uint64_t size = upload_bytes(r), left = size - m->put_chunk.offset;
     uint64_t want = left < SL_CHUNK_BYTES ? left : SL_CHUNK_BYTES;
     if (m->put_chunk.blob.size != size) {
         snprintf(reason, SL_WIRE_REASON, "update of %" PRIu64 " bytes (%" PRIu64 " expected)",
@@ -531,7 +571,7 @@ void upload_put(struct sl_coordinator *c, uint32_t client, sl_request_id id, con
         bool takes_over = m->put_chunk.has_meta;
         sl_request_id other = takes_over ? u->request : id;
         if (!takes_over || u->asks)
-            core_reply_put(c, other, SL_PUT_MORE, r->codec.n_bytes, "");
+            core_reply_put(c, other, SL_PUT_MORE, upload_bytes(r), "");
         if (takes_over)
             u->request = id;
         u->asks = u->asks || takes_over;
@@ -543,7 +583,7 @@ void upload_put(struct sl_coordinator *c, uint32_t client, sl_request_id id, con
         reject(r, client, u, reason);
         return;
     }
-    if (u->have == NULL && (u->have = sl_calloc((n_chunks(r->codec.n_bytes) + 7) / 8, 1)) == NULL) {
+    if (u->have == NULL && (u->have = sl_calloc(have_bytes(r), 1)) == NULL) {
         core_stall(c, id, 0);
         return;
     }
@@ -556,7 +596,7 @@ void upload_put(struct sl_coordinator *c, uint32_t client, sl_request_id id, con
         core_fault(c, err.code, &err);
         return;
     }
-    if (m->put_chunk.has_meta && u->n_have == n_chunks(r->codec.n_bytes))
+    if (m->put_chunk.has_meta && u->n_have == n_chunks(upload_bytes(r)))
         complete(r, u, id, m);
     else
         core_reply_put(c, id, SL_PUT_MORE, next_missing(u), "");
@@ -614,8 +654,8 @@ enum sl_code upload_restore(struct run *r, uint32_t position, const struct sl_me
     struct sl_err why = {0};
     u->blob = row->blob;
     u->meta = row->meta;
-    bool good = row->slot == position && row->blob.size == r->codec.n_bytes &&
-                check_update(r, in_spool(u->position), &u->meta, &u->blob.id, &u->clip, &why) ==
+    bool good = row->slot == position && row->blob.size == upload_bytes(r) &&
+                check_update(r, in_spool(u->position), row->client, &u->meta, &u->blob.id, &u->clip, &why) ==
                     SL_OK;
     if (!good) {
         sl_log_write(c->env.log, SL_LOG_WARN,

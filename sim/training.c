@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "accel/nn/calibrate.h"
 #include "accel/nn/plan_model.h"
 #include "client/local/received.h"
 #include "common/index_file.h"
@@ -134,6 +135,16 @@ const struct sl_codec *sl_training_codec(const struct sl_training *t)
     return &t->codec;
 }
 
+uint64_t sl_training_update_bytes(const struct sl_training *t)
+{
+    struct sl_calib_shape shape;
+    struct sl_err none;
+    uint64_t n = t->codec.n_bytes, statistics = 0;
+    if (sl_calib_shape_of(t->model, t->plan->calibration.balanced, &shape, &none) == SL_OK)
+        statistics = sl_calib_bytes(&shape);
+    return n > statistics ? n : statistics;
+}
+
 size_t sl_training_state_bytes(const struct sl_training *t)
 {
     return t->n_state;
@@ -248,6 +259,21 @@ static enum sl_code train(struct sl_training *t, struct bench *b,
     return sl_vfile_write(task->file, task->region, update, n, &r->err);
 }
 
+static enum sl_code calibrate(struct sl_training *t, struct bench *b,
+                              const struct sl_training_task *task, const float *start,
+                              const struct sl_local_data *data, struct sl_training_result *r)
+{
+    const uint8_t *bytes;
+    size_t n;
+    enum sl_code rc = sl_local_calibrate(b->bench, t->plan, data, start, &r->meta, &bytes, &n,
+                                         &r->err);
+    if (rc != SL_OK)
+        return rc;
+    sl_xxh3_128(bytes, n, &r->blob.id);
+    r->blob.size = n;
+    return sl_vfile_write(task->file, task->region, bytes, n, &r->err);
+}
+
 void sl_training_do(struct sl_training *t, unsigned worker,
                     const struct sl_training_task *task, struct sl_training_result *ret)
 {
@@ -258,10 +284,13 @@ void sl_training_do(struct sl_training *t, unsigned worker,
         return;
     struct sl_local_data data = data_of(t, task->client, b->split);
     const float *start;
-    ret->rc = sl_received_join(&b->received, sl_model_layout(t->model), task->model, 0,
+    size_t behind = (sl_local_vectors(t->plan) - 1) *
+                    sl_layout_travelling(sl_model_layout(t->model));
+    ret->rc = sl_received_join(&b->received, sl_model_layout(t->model), task->model, behind,
                                task->head, &start, &ret->err);
     if (ret->rc == SL_OK)
-        ret->rc = task->train ? train(t, b, task, start, &data, ret)
-                              : sl_local_evaluate(b->bench, &data, start, &ret->eval,
+        ret->rc = task->train       ? train(t, b, task, start, &data, ret)
+                  : task->calibrate ? calibrate(t, b, task, start, &data, ret)
+                                    : sl_local_evaluate(b->bench, &data, start, &ret->eval,
                                                   &ret->err);
 }

@@ -38,12 +38,16 @@ size_t sl_training_state_bytes(const struct sl_training *t);
 
 /* Samples that a task of this client goes through, counted once per use: what its device
  * needs time for. */
+/* Largest thing that a client of the plan pushes. */
+uint64_t sl_training_update_bytes(const struct sl_training *t);
+
 uint64_t sl_training_samples(const struct sl_training *t, uint32_t client, bool train,
                              bool evaluate);
 
 struct sl_training_task {
     uint32_t client, round;
-    bool train;    /* otherwise evaluate only */
+    bool train;     /* else: */
+    bool calibrate; /* statistics; else evaluate only */
     bool evaluate; /* the received model on the held-out share */
     const float *model, *head; /* as received; head NULL = none */
     const struct sl_vfile *file; /* where the update goes */

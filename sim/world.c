@@ -277,7 +277,7 @@ static enum sl_code load_plans(struct sl_world *w, struct sl_err *err)
         rc = sl_training_new(&w->opt.plans[i], jobs, &w->training[i], err);
         if (rc != SL_OK)
             break;
-        uint64_t n = sl_training_codec(w->training[i])->n_bytes;
+        uint64_t n = sl_training_update_bytes(w->training[i]);
         uint64_t state = sl_training_state_bytes(w->training[i]);
         uint32_t clients = sl_training_partition(w->training[i])->clients;
         largest = n > largest ? n : largest;

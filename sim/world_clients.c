@@ -104,6 +104,7 @@ static enum sl_code prepare_work(struct vclient *v, const struct sl_client_job *
     k->task = (struct sl_training_task){.client = job->index,
                                         .round = job->order.round,
                                         .train = job->order.kind == SL_TASK_TRAIN,
+                                        .calibrate = job->order.kind == SL_TASK_CALIBRATE,
                                         .evaluate = job->order.evaluate ||
                                                     job->order.kind == SL_TASK_EVALUATE,
                                         .model = job->model,
@@ -116,7 +117,7 @@ static enum sl_code prepare_work(struct vclient *v, const struct sl_client_job *
     enum sl_code rc = sl_blob_cache_begin(&w->blobs, &k->model, err);
     if (rc == SL_OK && k->head.size > 0)
         rc = sl_blob_cache_begin(&w->blobs, &k->head, err);
-    if (rc == SL_OK && k->task.train)
+    if (rc == SL_OK && (k->task.train || k->task.calibrate))
         rc = sl_vfile_take(&w->file, &k->task.region, err);
     if (rc == SL_OK && k->task.train && sl_training_state_bytes(k->training) > 0) {
         const struct sl_vstate *s = &v->store.state;
@@ -141,8 +142,8 @@ static void env_work(void *ctx, const struct sl_client_job *job)
     }
     v->work = k;
     sl_workers_submit(w->workers, &k->job);
-    uint64_t n =
-        sl_training_samples(k->training, k->task.client, k->task.train, k->task.evaluate);
+    uint64_t n = sl_training_samples(k->training, k->task.client,
+                                     k->task.train || k->task.calibrate, k->task.evaluate);
     world_push(w, EV_TRAINED, w->now_us + sl_device_train_us(&w->devices, v->index, n),
                v->index, v->boot, 0);
 }
@@ -208,14 +209,14 @@ static void trained(struct vclient *v, uint32_t boot)
         return;
     struct work *k = end_work(v);
     struct sl_client_result r = {.rc = k->result.rc, .eval = k->result.eval};
-    if (r.rc == SL_OK && k->task.train) {
+    if (r.rc == SL_OK && (k->task.train || k->task.calibrate)) {
         r.kept = (struct sl_kept_update){.run_id = k->order.run_id,
                                          .round = k->order.round,
                                          .plan = k->order.plan.id,
                                          .model = k->order.model.id,
                                          .blob = k->result.blob,
                                          .meta = k->result.meta};
-        if (v->w->opt.hooks.updated != NULL)
+        if (v->w->opt.hooks.updated != NULL && k->task.train)
             show_update(v->w, k);
         if (k->task.states != NULL)
             sl_vstore_stage(&v->store, &(struct sl_vstate){.run_id = k->order.run_id,

@@ -208,7 +208,7 @@ void link_reply(struct sl_world *w, uint64_t token, const struct sl_msg *m)
         return;
     struct vclient *v = &w->clients[r->client];
     const struct sl_task_order *task = &m->poll_reply.task;
-    if (m->kind == SL_MSG_POLL_REPLY && task->kind == SL_TASK_TRAIN &&
+    if (m->kind == SL_MSG_POLL_REPLY && (task->kind == SL_TASK_TRAIN || task->kind == SL_TASK_CALIBRATE) &&
         sl_faults_dropout(&w->faults, v->index, task->round, task->attempt)) {
         w->stats.dropouts++;
         clients_drop_out(v, w->now_us + (task->deadline_ms + 1) * 1000);
@@ -218,7 +218,8 @@ void link_reply(struct sl_world *w, uint64_t token, const struct sl_msg *m)
         w->opt.hooks.accepted != NULL) {
         struct sl_msg put;
         struct sl_err err;
-        if (sl_wire_unpack(r->bytes, r->n_bytes, SL_TO_COORDINATOR, &put, &err) == SL_OK)
+        if (sl_wire_unpack(r->bytes, r->n_bytes, SL_TO_COORDINATOR, &put, &err) == SL_OK &&
+            put.put_chunk.round < SL_ROUND_CALIBRATION)
             w->opt.hooks.accepted(w->opt.hooks.ctx, put.put_chunk.run_id,
                                   put.put_chunk.round, r->client);
     }

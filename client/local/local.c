@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "accel/codec/codec.h"
+#include "accel/nn/calibrate.h"
 #include "accel/units/setup.h"
 #include "client/local/algorithm.h"
 #include "common/mem.h"
@@ -48,6 +49,8 @@ struct sl_local_bench {
      * its control variates. */
     uint8_t *state; /* [n_state]; NULL = nothing */
     size_t n_state;
+    struct sl_calib calib; /* {0} before the first calibration */
+    uint8_t *statistics;   /* its bytes */
 };
 
 /* Parts of the state. */
@@ -172,6 +175,8 @@ void sl_local_bench_free(struct sl_local_bench *b)
     free(b->update);
     free(b->encoded);
     free(b->state);
+    sl_calib_deinit(&b->calib);
+    free(b->statistics);
     free(b);
 }
 
@@ -326,4 +331,44 @@ enum sl_code sl_local_evaluate(struct sl_local_bench *b, const struct sl_local_d
         return SL_OK;
     }
     return evaluate(b, data, values, ret, err);
+}
+
+static enum sl_code ready_calibration(struct sl_local_bench *b, const struct sl_plan *plan,
+                                      struct sl_err *err)
+{
+    struct sl_calib_shape shape;
+    if (b->statistics != NULL)
+        return SL_OK;
+    enum sl_code rc = sl_calib_shape_of(b->model, plan->calibration.balanced, &shape, err);
+    if (rc == SL_OK)
+        rc = sl_calib_init(&b->calib, &shape, err);
+    if (rc != SL_OK)
+        return rc;
+    b->statistics = malloc((size_t)sl_calib_bytes(&shape));
+    if (b->statistics != NULL)
+        return SL_OK;
+    sl_calib_deinit(&b->calib);
+    return sl_err_set(err, SL_E_NOMEM, "bench: no memory");
+}
+
+enum sl_code sl_local_calibrate(struct sl_local_bench *b, const struct sl_plan *plan,
+                                const struct sl_local_data *data, const float *values,
+                                struct sl_update_meta *ret_meta, const uint8_t **ret_bytes,
+                                size_t *ret_n, struct sl_err *err)
+{
+    struct sl_samples own = {.set = data->set, .index = data->train, .n = data->n_train};
+    if (data->n_train == 0)
+        return sl_err_set(err, SL_E_INPUT, "no samples to calibrate with");
+    enum sl_code rc = ready_calibration(b, plan, err);
+    if (rc != SL_OK)
+        return rc;
+    sl_calib_clear(&b->calib);
+    rc = sl_calib_collect(&b->calib, b->trainer, values, &own, err);
+    if (rc != SL_OK)
+        return sl_err_wrap(err, rc, "statistics for the calibration");
+    sl_calib_write(&b->calib, b->statistics);
+    *ret_meta = (struct sl_update_meta){.weight = data->n_train, .samples = data->n_train};
+    *ret_bytes = b->statistics;
+    *ret_n = (size_t)sl_calib_bytes(&b->calib.shape);
+    return SL_OK;
 }

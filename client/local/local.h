@@ -66,6 +66,13 @@ enum sl_code sl_local_train(struct sl_local_bench *b, const struct sl_local_orde
                             struct sl_update_meta *ret_meta, const uint8_t **ret_update,
                             size_t *ret_n, struct sl_err *err);
 
+/* Statistics for a calibration of the model in `values` (accel/nn/calibrate.h) over the training samples:
+ * *ret_bytes, ret_n of them, point into the bench, valid until its next use. */
+enum sl_code sl_local_calibrate(struct sl_local_bench *b, const struct sl_plan *plan,
+                                const struct sl_local_data *data, const float *values,
+                                struct sl_update_meta *ret_meta, const uint8_t **ret_bytes,
+                                size_t *ret_n, struct sl_err *err);
+
 enum sl_code sl_local_evaluate(struct sl_local_bench *b, const struct sl_local_data *data,
                                const float *values, struct sl_eval_counts *ret,
                                struct sl_err *err);

@@ -374,6 +374,12 @@ static enum sl_code cmd_export(struct sl_ctl_link *l, const struct sl_ctl_option
     return rc;
 }
 
+static enum sl_code cmd_calibrate(struct sl_ctl_link *l, const struct sl_ctl_options *o,
+                                  struct sl_err *err)
+{
+    return simple(l, "calibrate", err);
+}
+
 static enum sl_code cmd_pause(struct sl_ctl_link *l, const struct sl_ctl_options *o,
                               struct sl_err *err)
 {
@@ -416,6 +422,7 @@ static const struct command {
     {"report", "[--run N] [-o FILE] [--svg FILE]", "the report of a run, JSON lines; its curve", 0, 0,
      false, cmd_report},
     {"export", "-o FILE", "write the model (.npz or .safetensors)", 0, 0, false, cmd_export},
+    {"calibrate", "", "fit the head to all enrolled clients' data", 0, 0, false, cmd_calibrate},
     {"pause", "", "start no new round", 0, 0, false, cmd_pause},
     {"resume", "", "go on after pause", 0, 0, false, cmd_resume},
     {"drain", "", "finish the open round, then stop the coordinator", 0, 0, false, cmd_drain},

@@ -63,7 +63,18 @@ static void see_round(struct outcome *o, const json_t *line)
     o->completed[o->n_rounds] =
         (uint32_t)json_integer_value(json_object_get(line, "completed"));
     o->latency_s[o->n_rounds] = json_number_value(json_object_get(line, "latency_s"));
+    const char *digest = json_string_value(json_object_get(line, "model_digest"));
+    snprintf(o->round_digest, sizeof(o->round_digest), "%s", digest == NULL ? "" : digest);
     o->n_rounds++;
+}
+
+static void see_calibration(struct outcome *o, const json_t *line)
+{
+    o->n_calibrations++;
+    o->calibrated = (uint32_t)json_integer_value(json_object_get(line, "clients"));
+    o->share = json_number_value(json_object_get(line, "share"));
+    o->gained = json_number_value(json_object_get(line, "accuracy_after")) -
+                json_number_value(json_object_get(line, "accuracy_before"));
 }
 
 static void on_report(void *ctx, uint64_t run, json_t *line)
@@ -72,6 +83,8 @@ static void on_report(void *ctx, uint64_t run, json_t *line)
     const char *event = json_string_value(json_object_get(line, "event"));
     if (event != NULL && strcmp(event, "round") == 0)
         see_round(s->out, line);
+    if (event != NULL && strcmp(event, "calibration") == 0)
+        see_calibration(s->out, line);
     if (event != NULL && strcmp(event, "run_end") == 0) {
         const char *digest = json_string_value(json_object_get(line, "model_digest"));
         const json_t *accuracy = json_object_get(line, "accuracy");

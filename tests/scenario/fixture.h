@@ -20,6 +20,10 @@ struct outcome {
     uint32_t n_rounds, n_runs;  /* lines seen */
     uint32_t selected[ROUNDS_SEEN], completed[ROUNDS_SEEN];
     double latency_s[ROUNDS_SEEN];
+    char round_digest[SL_DIGEST_HEX]; /* of the last round */
+    uint32_t n_calibrations, calibrated; /* lines; clients of the last one */
+    double share;                        /* of samples, in the last one */
+    double gained;                       /* accuracy, by the last one */
     double accuracy; /* of the last run_end; -1 = null */
     struct sl_world_stats stats;
     struct sl_world_holdings holdings;

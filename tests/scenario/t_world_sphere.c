@@ -2,6 +2,7 @@
 /* SphereFed in a federation with faults: the fixed head, and the calibration. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -69,12 +70,97 @@ static void every_unit_trains_towards_the_head(void **state)
     }
 }
 
+#define AT_END "calibration: {at_end: true}\n"
+
+/* S12: what the rounds make does not depend on it. */
+static void a_calibration_betters_the_head_and_touches_nothing_else(void **state)
+{
+    static const char *const all[] = {
+        SPHERE,
+        PLAN "model: {name: mlp}\n",
+        SPHERE "accelerator: {matmul: fast}\n",
+        SPHERE "strategy: {name: scaffold}\n",
+        SPHERE "strategy: {name: fedadam}\n",
+        SPHERE "strategy: {name: median}\n",
+    };
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        char text[2048];
+        struct sl_plan p = plan_of(all[i]);
+        snprintf(text, sizeof text, "%scalibration: {at_end: true, every: 1}\n", all[i]);
+        struct sl_plan q = plan_of(text);
+        struct outcome without = run_plan(&p, 2), with = run_plan(&q, 2);
+        assert_ok(&without);
+        assert_ok(&with);
+        assert_int_equal(with.n_calibrations, 4);
+        assert_int_equal(with.calibrated, 8);
+        assert_true(with.share == 1);
+        assert_true(with.gained > 0.02);
+        assert_true(with.accuracy > without.accuracy + 0.02);
+        assert_string_equal(with.round_digest, without.round_digest);
+        assert_string_equal(without.digest, without.round_digest);
+        assert_string_not_equal(with.digest, without.digest);
+        sl_plan_deinit(&p);
+        sl_plan_deinit(&q);
+    }
+}
+
+static void kills_in_the_middle_of_a_calibration_lose_nothing(void **state)
+{
+    struct sl_plan p = plan_of(SPHERE AT_END);
+    struct outcome calm = run_plan(&p, 2);
+    assert_ok(&calm);
+    uint32_t kills = 0;
+    for (uint64_t seed = 1; seed <= 12; seed++) {
+        struct sl_plan q = plan_of(SPHERE AT_END STORM);
+        q.sim.faults.seed = seed;
+        q.sim.faults.power_loss = seed % 3 == 0;
+        struct outcome storm = run_plan(&q, 2);
+        assert_ok(&storm);
+        kills += storm.stats.coordinator_kills;
+        assert_string_equal(calm.digest, storm.digest);
+        assert_true(storm.accuracy == calm.accuracy);
+        sl_plan_deinit(&q);
+    }
+    assert_true(kills > 12);
+    sl_plan_deinit(&p);
+}
+
+static void clients_that_stay_away_leave_a_share(void **state)
+{
+    struct sl_plan p = plan_of(PLAN "model: {name: mlp, head: sphere}\n" AT_END
+                                    "sim: {dropout: 0.5}\n");
+    p.selection.quorum = 0.25;
+    p.selection.deadline_s = 30;
+    p.run.max_retries = 5;
+    struct outcome o = run_plan(&p, 2);
+    assert_ok(&o);
+    assert_int_equal(o.n_calibrations, 1);
+    assert_in_range(o.calibrated, 1, 7);
+    assert_true(o.share > 0 && o.share < 1);
+    sl_plan_deinit(&p);
+}
+
+static void a_client_with_more_than_its_share_is_left_out(void **state)
+{
+    struct sl_plan p = plan_of(SPHERE "calibration: {at_end: true, max_share: 0.14}\n");
+    struct outcome o = run_plan(&p, 2);
+    assert_ok(&o);
+    assert_int_equal(o.n_calibrations, 1);
+    assert_in_range(o.calibrated, 1, 7);
+    assert_true(o.share < 1);
+    sl_plan_deinit(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_run_with_a_fixed_head_ends_alike_whatever_happens),
         cmocka_unit_test(ternary_layers_work_in_front_of_the_head),
         cmocka_unit_test(every_unit_trains_towards_the_head),
+        cmocka_unit_test(a_calibration_betters_the_head_and_touches_nothing_else),
+        cmocka_unit_test(kills_in_the_middle_of_a_calibration_lose_nothing),
+        cmocka_unit_test(clients_that_stay_away_leave_a_share),
+        cmocka_unit_test(a_client_with_more_than_its_share_is_left_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -117,7 +117,7 @@ static void every_key_is_read(void **state)
           "uplink: {encoding: fp32}\n"
           "downlink: {encoding: fp32}\n"
           "evaluation: {where: both, holdout: 0.25}\n"
-          "calibration: {at_end: false}\n"
+          "calibration: {at_end: false, every: 5, ridge: 0.00001, balanced: true, max_share: 0.5}\n"
           "telemetry: {gate: none}\n"
           "sim:\n"
           "  device: {kind: lognormal, samples_per_s: 300, sigma: 0.7}\n"
@@ -345,7 +345,9 @@ static const struct {
     {"downlink: {encoding: int8}", "p:2: downlink.encoding: int8 is not available (fp32)"},
     {"evaluation: {holdout: 0.95}",
      "p:2: evaluation.holdout: 0.95 is out of range (0 to 0.9)"},
-    {"calibration: {at_end: true}", "p:2: calibration.at_end: true is not available (false)"},
+    {"calibration: {ridge: 2}", "p:2: calibration.ridge: 2 is out of range (0 to 1)"},
+    {"calibration: {max_share: 0}",
+     "p:2: calibration.max_share: 0 is out of range (above 0 to 1)"},
     {"telemetry: {gate: tmc}", "p:2: telemetry.gate: tmc is not available (none)"},
     {"model: {name: vit}",
      "p:2: model.name: vit is not available (tiny, mlp, lenet, cnn, pfl-cnn, resnet8)"},
