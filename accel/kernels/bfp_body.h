@@ -8,6 +8,12 @@
 #include "accel/kernels/bfp_ops.h"
 
 #define LANES SL_BFP_GROUP
+/* Before a loop over registers: up to eight of them. */
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 8")
+#endif
 #define BIAS 127
 #define ABS_BITS 0x7fffffffu
 #define LEAST_FIELD (BIAS - SL_BFP_EXPONENT_MAX) /* of a group that is not zeros */

@@ -10,7 +10,9 @@
 
 #define TILE_ROWS 3
 #define HALVES 2 /* of a panel: eight columns each */
-#define UNROLL _Pragma("GCC unroll 8")
+/* Holds the compiler to the order written: it would start all products of a group before
+ * the first sum, for which there are no registers. */
+#define IN_ORDER(v) __asm__ volatile("" : "+x"(v))
 
 /* Where a tile reads: bytes and scales of its rows at tap offset 0, and its panel. */
 struct tile {
@@ -35,6 +37,8 @@ tile_quad(const struct tile *t, int rows, size_t a, const int8_t *columns, bool 
         __m256i p0 = _mm256_maddubs_epi16(x, y0), p1 = _mm256_maddubs_epi16(x, y1);
         sum[r][0] = first ? p0 : _mm256_add_epi16(sum[r][0], p0);
         sum[r][1] = first ? p1 : _mm256_add_epi16(sum[r][1], p1);
+        IN_ORDER(sum[r][0]);
+        IN_ORDER(sum[r][1]);
     }
 }
 
@@ -57,6 +61,7 @@ tile_group(const struct tile *t, int rows, size_t quads, size_t a, size_t b,
             __m256 f = _mm256_mul_ps(_mm256_cvtepi32_ps(v), sb);
             f = _mm256_mul_ps(f, _mm256_set1_ps(t->sa[r][a]));
             acc[r][h] = _mm256_add_ps(acc[r][h], f);
+            IN_ORDER(acc[r][h]);
         }
     }
 }
@@ -78,15 +83,17 @@ tile_store(const struct sl_bfp_product *p, size_t row, size_t col, int rows,
            __m256 acc[TILE_ROWS][HALVES])
 {
     const __m256 alpha = _mm256_set1_ps(p->alpha);
-    for (int r = 0; r < rows; r++)
-        for (size_t h = 0; h < HALVES && col + h * HALF < p->n; h++) {
-            __m256i mask = lanes_below(p->n - col - h * HALF);
-            float *c = p->c + (row + (size_t)r) * p->ldc + col + h * HALF;
-            __m256 y = _mm256_mul_ps(alpha, acc[r][h]);
-            if (p->accumulate)
-                y = _mm256_add_ps(_mm256_maskload_ps(c, mask), y);
-            _mm256_maskstore_ps(c, mask, y);
-        }
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (size_t h = 0; h < HALVES; h++)
+    {
+        if (col + h * HALF >= p->n)
+            continue;
+        __m256i mask = lanes_below(p->n - col - h * HALF);
+        float *c = p->c + (row + (size_t)r) * p->ldc + col + h * HALF;
+        __m256 y = _mm256_mul_ps(alpha, acc[r][h]);
+        if (p->accumulate)
+            y = _mm256_add_ps(_mm256_maskload_ps(c, mask), y);
+        _mm256_maskstore_ps(c, mask, y);
+    }
 }
 
 static inline __attribute__((always_inline)) void tile_run(const struct sl_bfp_product *p,
@@ -98,12 +105,14 @@ static inline __attribute__((always_inline)) void tile_run(const struct sl_bfp_p
                      .sb = p->b.scale + panel * SL_BFP_PANEL,
                      .start = p->b.start + panel * SL_BFP_PANEL};
     __m256 acc[TILE_ROWS][HALVES];
-    for (int r = 0; r < rows; r++) {
+    UNROLL for (int r = 0; r < rows; r++)
+    {
         size_t i = row + (size_t)r;
         size_t first = p->row == NULL ? i * p->row_step : p->row[i];
         t.a[r] = p->a.mantissa + first * LANES;
         t.sa[r] = p->a.scale + first;
-        for (size_t h = 0; h < HALVES; h++) {
+        UNROLL for (size_t h = 0; h < HALVES; h++)
+        {
             size_t at = col + h * HALF;
             acc[r][h] = _mm256_setzero_ps();
             if (p->resume && at < p->n)

@@ -628,7 +628,6 @@ static void values_avx512(const struct sl_bfp_source *s, float *to, size_t k_ste
 }
 
 #define DIRECT_OUT 8 /* channels of y at a time, by up to two registers of a row */
-#define UNROLL _Pragma("GCC unroll 8")
 
 /* One kernel position of one channel: the product is exact, so fusing rounds as adding.
  */
