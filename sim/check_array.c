@@ -16,20 +16,22 @@
 static enum sl_code take_values(const char *file, const struct sl_npy *a,
                                 struct sl_check_array *ret, struct sl_err *err)
 {
-    bool is_int = a->dtype == SL_NPY_I4;
-    if ((a->dtype != SL_NPY_F4 && !is_int) || a->n_dims < 1 || a->n_dims > 2 || a->n == 0)
-        return sl_err_set(err, SL_E_INPUT, "%s: not <f4 or <i4 of 1 or 2 dimensions",
+    bool known = a->dtype == SL_NPY_I4 || a->dtype == SL_NPY_F4 || a->dtype == SL_NPY_F8;
+    if (!known || a->n_dims < 1 || a->n_dims > 2 || a->n == 0)
+        return sl_err_set(err, SL_E_INPUT, "%s: not <f4, <f8 or <i4 of 1 or 2 dimensions",
                           file);
-    uint32_t *data = sl_calloc(a->n, sizeof(*data));
+    void *data = sl_calloc(a->n, sl_npy_value_bytes(a->dtype));
     if (data == NULL)
         return sl_err_set(err, SL_E_NOMEM, "%s: %zu values", file, a->n);
-    memcpy(data, a->data, a->n * sizeof(*data));
+    memcpy(data, a->data, a->bytes);
     *ret = (struct sl_check_array){.rows = a->n_dims == 2 ? a->dim[0] : 1,
                                    .columns = a->dim[a->n_dims - 1]};
-    if (is_int)
-        ret->i32 = (int32_t *)data;
+    if (a->dtype == SL_NPY_I4)
+        ret->i32 = data;
+    else if (a->dtype == SL_NPY_F8)
+        ret->f64 = data;
     else
-        ret->f32 = (float *)(void *)data;
+        ret->f32 = data;
     return SL_OK;
 }
 
@@ -57,6 +59,7 @@ void sl_check_array_deinit(struct sl_check_array *a)
     if (a == NULL)
         return;
     free(a->f32);
+    free(a->f64);
     free(a->i32);
     *a = (struct sl_check_array){0};
 }

@@ -12,6 +12,7 @@
 /* A .npy file of one or two dimensions as floats (indices: as integers that fit them). */
 struct sl_check_array {
     float *f32;           /* descr <f4, owned */
+    double *f64;          /* descr <f8, owned */
     int32_t *i32;         /* descr <i4, owned */
     size_t rows, columns; /* one dimension: one row */
 };

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/model_file.h"
 #include "server/strategy/strategy.h"
 
 static enum sl_code missing(const char *field, struct sl_err *err)
@@ -48,10 +49,11 @@ static const char *text_of(const json_t *o, const char *key)
 static enum sl_code check_available(const json_t *m, struct sl_err *err)
 {
     const json_t *data = json_object_get(m, "data");
-    if (strcmp(text_of(m, "loss"), "softmax_cross_entropy") != 0)
+    const char *loss = text_of(m, "loss");
+    if (strcmp(loss, "softmax_cross_entropy") != 0 && strcmp(loss, "sphere_squared") != 0)
         return sl_err_set(err, SL_E_INPUT,
-                          "loss, -, available: softmax_cross_entropy, %.60s",
-                          text_of(m, "loss"));
+                          "loss, -, available: softmax_cross_entropy sphere_squared, %.60s",
+                          loss);
     if (strcmp(text_of(m, "batch"), "full") != 0)
         return sl_err_set(err, SL_E_INPUT, "batch, -, available: full, %.40s",
                           text_of(m, "batch"));
@@ -104,6 +106,8 @@ static enum sl_code fill_model(struct sl_plan *p, const json_t *m, struct sl_err
     if (json_array_size(layers) == 0)
         return missing("layers", err);
     p->model.name[0] = '\0';
+    if (strcmp(text_of(m, "loss"), "sphere_squared") == 0)
+        p->model.head = SL_HEAD_SPHERE;
     enum sl_code rc = SL_OK;
     json_array_foreach(layers, i, o) if (rc == SL_OK) rc =
         add_layer(&p->model.layers, o, err);
@@ -308,8 +312,28 @@ enum sl_code sl_fl_case_init(struct sl_fl_case *k, const char *dir,
     return rc == SL_OK ? fill_plan(k, err) : rc;
 }
 
+enum sl_code sl_fl_case_start(struct sl_fl_case *k, const struct sl_layout *layout,
+                              const float *values, struct sl_err *err)
+{
+    const char *dir = getenv("TMPDIR");
+    int length = snprintf(k->start_path, sizeof(k->start_path), "%s/starling-start.XXXXXX.npz",
+                          dir == NULL || dir[0] == '\0' ? "/tmp" : dir);
+    bool fits = length > 0 && (size_t)length < sizeof(k->start_path);
+    int fd = fits ? mkstemps(k->start_path, 4) : -1;
+    if (fd < 0) {
+        k->start_path[0] = '\0';
+        return sl_err_set(err, SL_E_IO, "head, -, a temporary file, none");
+    }
+    close(fd);
+    k->plan.model.init = SL_INIT_FILE;
+    strcpy(k->plan.model.init_path, k->start_path);
+    return sl_model_file_save(k->start_path, layout, values, err);
+}
+
 void sl_fl_case_deinit(struct sl_fl_case *k)
 {
+    if (k->start_path[0] != '\0')
+        unlink(k->start_path);
     if (k->steps_path[0] != '\0')
         unlink(k->steps_path);
     sl_plan_deinit(&k->plan);

@@ -16,6 +16,7 @@
 #include "sim/check.h"
 #include "sim/check_array.h"
 #include "sim/check_case.h"
+#include "sim/check_sphere.h"
 #include "sim/training.h"
 #include "sim/world.h"
 
@@ -29,10 +30,10 @@ struct watch {
         *training; /* data and model for the losses that the report does not have */
     struct sl_trainer *trainer;
     uint32_t *all; /* samples of all clients */
-    size_t n_all, n_params;
+    size_t n_all, n_params; /* n_params: without a fixed head */
     struct sl_check_array init, params, first_updates, sample_index, sample_params;
     struct sl_check_array state[3]; /* by state_keys */
-    float *start;
+    float *start, *last; /* with the head; the model of the last round */
     double first_loss_sum; /* of this round's participants, times weight */
     uint64_t first_loss_weight;
     char why[WHY];
@@ -265,7 +266,7 @@ static void on_committed(void *ctx, uint64_t run, uint32_t round,
                          const float *state, size_t n_state)
 {
     struct watch *w = ctx;
-    if (values == NULL || layout->n_values != w->n_params) {
+    if (values == NULL || sl_layout_travelling(layout) != w->n_params) {
         differs(w, "params of round %" PRIu32 ", -, %zu values, another number",
                 round + 1, w->n_params);
         return;
@@ -273,6 +274,7 @@ static void on_committed(void *ctx, uint64_t run, uint32_t round,
     compare_params(w, round, values);
     compare_samples(w, (size_t)round + 1, values,
                     number_at(w->tolerance, "params_max_abs", round));
+    memcpy(w->last, values, layout->n_values * sizeof(*values));
     compare_state(w, round, state, n_state);
     compare_loss_after(w, round, values);
 }
@@ -333,11 +335,13 @@ static enum sl_code prepare(struct watch *w, struct sl_err *err)
     if (rc != SL_OK)
         return rc;
     const struct sl_partition *part = sl_training_partition(w->training);
-    w->n_params = sl_model_layout(sl_training_model(w->training))->n_values;
+    size_t n_values = sl_model_layout(sl_training_model(w->training))->n_values;
+    w->n_params = sl_model_n_travelling(sl_training_model(w->training));
     w->n_all = part->offset[part->clients];
     w->all = sl_calloc(w->n_all, sizeof(*w->all));
-    w->start = sl_calloc(w->n_params, sizeof(*w->start));
-    if (w->all == NULL || w->start == NULL)
+    w->start = sl_calloc(n_values, sizeof(*w->start));
+    w->last = sl_calloc(n_values, sizeof(*w->last));
+    if (w->all == NULL || w->start == NULL || w->last == NULL)
         return sl_err_set(err, SL_E_NOMEM, "case");
     memcpy(w->all, part->index, w->n_all * sizeof(*w->all));
     struct sl_trainer_options options = {.max_batch = EVAL_BATCH};
@@ -365,6 +369,49 @@ static enum sl_code run_world(struct watch *w, unsigned jobs, struct sl_err *err
     return rc;
 }
 
+/* A fixed head is the stored one, not one drawn from the seed. */
+static enum sl_code take_head(struct watch *w, struct sl_err *err)
+{
+    const struct sl_layout *layout = sl_model_layout(sl_training_model(w->training));
+    size_t n = layout->n_values - w->n_params;
+    struct sl_check_array head = {0};
+    if (n == 0)
+        return SL_OK;
+    enum sl_code rc = load(w, "head", &head, err);
+    if (rc == SL_OK && (head.f32 == NULL || head.rows * head.columns != n))
+        rc = sl_err_set(err, SL_E_INPUT, "head, -, %zu values, others", n);
+    if (rc == SL_OK) {
+        memcpy(w->start + w->n_params, head.f32, n * sizeof(*head.f32));
+        rc = sl_fl_case_start(&w->k, layout, w->start, err);
+    }
+    sl_check_array_deinit(&head);
+    return rc;
+}
+
+static enum sl_code calibrate(struct watch *w, struct sl_err *err)
+{
+    const struct sl_plan *p = &w->k.plan;
+    struct sl_dataset test = {0};
+    struct sl_dataset_source source = {.kind = p->data.dataset,
+                                       .path = p->data.path,
+                                       .split = SL_SPLIT_TEST,
+                                       .limit = p->data.test_limit};
+    enum sl_code rc = sl_dataset_load(&source, &test, err);
+    if (rc == SL_OK) {
+        struct sl_sphere_case k = {.dir = w->k.dir,
+                                   .manifest = w->k.manifest,
+                                   .model = sl_training_model(w->training),
+                                   .trainer = w->trainer,
+                                   .set = sl_training_set(w->training),
+                                   .test = &test,
+                                   .part = sl_training_partition(w->training),
+                                   .values = w->last};
+        rc = sl_check_sphere(&k, err);
+    }
+    sl_dataset_deinit(&test);
+    return rc;
+}
+
 void sl_check_fl(struct sl_check *c, const char *dir, const json_t *manifest)
 {
     struct sl_err err = {.msg = ""};
@@ -380,8 +427,12 @@ void sl_check_fl(struct sl_check *c, const char *dir, const json_t *manifest)
         rc = prepare(w, &err);
     if (rc == SL_OK) {
         compare_start(w);
-        rc = run_world(w, c->jobs, &err);
+        rc = take_head(w, &err);
     }
+    if (rc == SL_OK)
+        rc = run_world(w, c->jobs, &err);
+    if (rc == SL_OK && w->why[0] == '\0' && json_object_get(manifest, "calibration") != NULL)
+        rc = calibrate(w, &err);
     if (rc != SL_OK)
         differs(w, "%.*s", WHY - 1, err.msg);
     sl_cases_result(&c->cases, w->k.name[0] == '\0' ? dir : w->k.name,
@@ -398,5 +449,6 @@ void sl_check_fl(struct sl_check *c, const char *dir, const json_t *manifest)
     sl_fl_case_deinit(&w->k);
     free(w->all);
     free(w->start);
+    free(w->last);
     free(w);
 }

@@ -57,10 +57,17 @@ expect "altered mean" 1 "not ok agg_plain/weighted_mean: result, 3289" "$work/ca
 expect "unaltered mean" 0 "1 passed, 0 failed" "$work/case" --only '*/mean'
 rm "$work/case/mean.npy"
 expect "missing file" 1 "not ok agg_plain/mean: mean.npy" "$work/case" --only '*/mean'
-expect "rule not available" 1 "available: mean, median" "$work/case" --only '*/median'
+for rule in median trimmed_mean_b2 krum_f1 multi_krum_f1_m3 geomed_samples_t4; do
+    flip "$work/case/$rule.npy"
+    expect "altered $rule" 1 "not ok agg_plain/$rule: result, 3289" "$work/case" --only "*/$rule"
+done
+alter "$work/case/manifest.json" '"median"' '"mode"'
+alter "$work/case/manifest.json" '"aggregator": "median"' '"aggregator": "mode"'
+expect "rule not available" 1 "available: mean median" "$work/case" --only '*/mode'
 
 copy fedprox_tiny
-expect "strategy not available" 1 "not ok fedprox_tiny: " "$work/case"
+alter "$work/case/manifest.json" '"fedprox"' '"fedsgd"'
+expect "strategy not available" 1 "not ok fedprox_tiny: strategy, -, a known one, fedsgd" "$work/case"
 copy fedavg_tiny
 alter "$work/case/manifest.json" '"fl-vectors-1"' '"fl-vectors-9"'
 expect "unknown format" 1 "not ok fedavg_tiny: format" "$work/case"
@@ -94,6 +101,16 @@ if [ -d "${FMNIST_DIR:-/usr/share/datasets/fashion-mnist}" ]; then
     expect "unaltered trajectory" 0 "1 passed, 0 failed" "$work/case"
     flip "$work/case/params.npy"
     expect "altered parameter" 1 "not ok fedavg_tiny: params of round 4, 7849" "$work/case"
+    for state in fedadam_tiny:state_v fedyogi_tiny:state_m fedavgm_tiny:state_v scaffold_tiny:state_c; do
+        copy "${state%%:*}"
+        flip "$work/case/${state##*:}.npy"
+        expect "altered state of ${state%%:*}" 1 "${state##*:} of round 4, rel_l2" "$work/case"
+    done
+    for array in calib_V calib_U calib_W calib_z_W; do
+        copy spherefed_feat16
+        flip "$work/case/$array.npy"
+        expect "altered $array" 1 "not ok spherefed_feat16: $array, rel_l2" "$work/case"
+    done
     for field in loss_start train_loss loss_after test_loss test_correct client_loss_start; do
         copy fedavg_tiny
         python3 - "$work/case/manifest.json" "$field" <<'PY'
