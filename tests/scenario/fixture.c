@@ -11,6 +11,7 @@
 
 struct seen {
     struct outcome *out;
+    json_t *record; /* NULL = not wanted */
     struct sl_world_hooks invariants;
 };
 
@@ -81,6 +82,8 @@ static void on_report(void *ctx, uint64_t run, json_t *line)
 {
     struct seen *s = ctx;
     const char *event = json_string_value(json_object_get(line, "event"));
+    if (s->record != NULL)
+        json_array_append(s->record, line);
     if (event != NULL && strcmp(event, "round") == 0)
         see_round(s->out, line);
     if (event != NULL && strcmp(event, "calibration") == 0)
@@ -135,7 +138,8 @@ static void run_watched(struct outcome *o, const struct sl_world_options *option
     sl_world_free(w);
 }
 
-struct outcome run_plans(const struct sl_plan *plans, size_t n, unsigned jobs)
+static struct outcome run_all(const struct sl_plan *plans, size_t n, unsigned jobs,
+                              const json_t *replay, json_t *record)
 {
     struct outcome o = {.accuracy = -1};
     struct sl_invariants *v;
@@ -143,10 +147,11 @@ struct outcome run_plans(const struct sl_plan *plans, size_t n, unsigned jobs)
     o.rc = sl_invariants_new(plans, n, &v, &o.err);
     if (o.rc != SL_OK)
         return o;
-    struct seen seen = {.out = &o, .invariants = sl_invariants_hooks(v)};
+    struct seen seen = {.out = &o, .record = record, .invariants = sl_invariants_hooks(v)};
     struct sl_world_options options = {.plans = plans,
                                        .n_plans = n,
                                        .jobs = jobs,
+                                       .replay = replay,
                                        .hooks = {.ctx = &seen,
                                                  .report = on_report,
                                                  .accepted = on_accepted,
@@ -157,7 +162,18 @@ struct outcome run_plans(const struct sl_plan *plans, size_t n, unsigned jobs)
     return o;
 }
 
+struct outcome run_plans(const struct sl_plan *plans, size_t n, unsigned jobs)
+{
+    return run_all(plans, n, jobs, NULL, NULL);
+}
+
 struct outcome run_plan(const struct sl_plan *plan, unsigned jobs)
 {
     return run_plans(plan, 1, jobs);
+}
+
+struct outcome run_recorded(const struct sl_plan *plan, unsigned jobs, const json_t *replay,
+                            json_t *record)
+{
+    return run_all(plan, 1, jobs, replay, record);
 }

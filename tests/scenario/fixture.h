@@ -41,5 +41,8 @@ struct sl_plan plan_of(const char *text);
  * hold. */
 struct outcome run_plans(const struct sl_plan *plans, size_t n, unsigned jobs);
 struct outcome run_plan(const struct sl_plan *plan, unsigned jobs);
+/* The same; lines of the report go to record (an array, NULL = nowhere), replay as --replay. */
+struct outcome run_recorded(const struct sl_plan *plan, unsigned jobs, const json_t *replay,
+                            json_t *record);
 
 #endif
