@@ -265,6 +265,49 @@ static void values_that_are_not_finite_are_not_encoded(void **state)
         assert_int_equal(sl_codec_init(&bad[i], &l, 1, &c, &err), SL_E_RANGE);
 }
 
+static void two_vectors_are_one_update_of_each(void **state)
+{
+    for (size_t o = 0; o < N_OPTIONS; o++) {
+        struct rig r;
+        struct sl_codec two;
+        struct sl_err err;
+        rig_open(&r, &all[o]);
+        size_t n = r.codec.n_values;
+        assert_int_equal(sl_codec_init(&all[o], &r.layout, 2, &two, &err), SL_OK);
+        assert_int_equal(two.n_values, 2 * n);
+        assert_int_equal(two.n_bytes, 2 * r.codec.n_bytes);
+        float *x = calloc(2 * n, sizeof(float)), *got = calloc(2 * n, sizeof(float));
+        uint8_t *blob = calloc(two.n_bytes, 1);
+        for (size_t i = 0; i < n; i++) {
+            x[i] = r.start[i];
+            x[n + i] = 3 * r.start[n - 1 - i];
+        }
+        assert_int_equal(sl_codec_encode(&two, &noise, x, NULL, blob, &err), SL_OK);
+        struct sl_decoder d;
+        assert_int_equal(sl_decoder_init(&two, &d, &err), SL_OK);
+        assert_int_equal(sl_decoder_header(&d, blob, &err), SL_OK);
+        for (size_t at = 0; at < 2 * n;) {
+            struct sl_codec_piece p = sl_codec_piece(&two, at, 64);
+            assert_int_equal(sl_decoder_piece(&d, &p, blob + p.offset, got + at, &err), SL_OK);
+            at += p.n;
+        }
+        sl_decoder_deinit(&d);
+        double apart = 0, length = 0;
+        for (size_t i = n; i < 2 * n; i++) {
+            apart += pow((double)got[i] - (double)x[i], 2);
+            length += pow((double)x[i], 2);
+        }
+        assert_true(apart < 0.4 * length); /* the second as well as the first */
+        if (all[o].encoding == SL_ENC_FP32)
+            assert_memory_equal(got, x, 2 * n * sizeof(float));
+        free(x);
+        free(got);
+        free(blob);
+        sl_codec_deinit(&two);
+        rig_close(&r);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -275,6 +318,7 @@ int main(void)
         cmocka_unit_test(ternary_values_are_the_scale_or_nothing_and_the_rest_comes_later),
         cmocka_unit_test(bytes_that_no_encoder_writes_are_refused),
         cmocka_unit_test(values_that_are_not_finite_are_not_encoded),
+        cmocka_unit_test(two_vectors_are_one_update_of_each),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -309,6 +309,123 @@ static void strategy_without_client_half_is_refused(void **state)
     assert_non_null(strstr(err.msg, "telepathy"));
 }
 
+/* A bench of another strategy, the caller's to free. */
+static struct sl_local_bench *bench_of(struct fixture *f, const char *strategy)
+{
+    struct sl_local_bench *b;
+    struct sl_err err;
+    strcpy(f->plan.strategy.name, strategy);
+    if (sl_local_bench_new(&f->plan, f->model, &b, &err) != SL_OK)
+        fail_msg("%s", err.msg);
+    return b;
+}
+
+static void fedprox_is_drawn_to_the_received_model(void **state)
+{
+    struct fixture *f = *state;
+    struct sl_update_meta meta;
+    struct sl_local_order o = order_of(f, 0, 0);
+    double length[3];
+    f->plan.strategy.mu = 5;
+    struct sl_local_bench *prox = bench_of(f, "fedprox");
+    o.local_steps = 1; /* the first gradient is taken there: no difference yet */
+    float *plain = train(f->bench, f, &o, &meta), *near = train(prox, f, &o, &meta);
+    assert_memory_equal(plain, near, f->n * sizeof(float));
+    free(plain);
+    free(near);
+    o.local_steps = 20;
+    for (size_t i = 0; i < 3; i++) {
+        f->plan.strategy.mu = i == 1 ? 1 : 10;
+        float *u = train(i == 0 ? f->bench : prox, f, &o, &meta);
+        length[i] = 0;
+        for (size_t j = 0; j < f->n; j++)
+            length[i] += (double)u[j] * (double)u[j];
+        free(u);
+    }
+    assert_true(length[0] > length[1] && length[1] > length[2]);
+    sl_local_bench_free(prox);
+}
+
+/* Trains under SCAFFOLD; ret[2 n]: the update, then the change of the client's variate. */
+static void train_scaffold(struct sl_local_bench *b, const struct fixture *f,
+                           const struct sl_local_order *o, float *ret)
+{
+    struct sl_err err;
+    struct sl_update_meta meta;
+    const uint8_t *update;
+    size_t n;
+    if (sl_local_train(b, o, &f->data, f->start, &meta, &update, &n, &err) != SL_OK)
+        fail_msg("%s", err.msg);
+    assert_int_equal(n, 2 * f->n * sizeof(float));
+    memcpy(ret, update, n);
+}
+
+static void scaffold_keeps_the_mean_gradient_of_its_steps(void **state)
+{
+    struct fixture *f = *state;
+    struct sl_update_meta meta;
+    struct sl_local_order o = order_of(f, 0, 0);
+    o.local_steps = 4;
+    float *plain = train(f->bench, f, &o, &meta);
+    struct sl_local_bench *b = bench_of(f, "scaffold");
+    float *both = sl_calloc(2 * f->n, sizeof(float)), *c = sl_calloc(f->n, sizeof(float));
+    assert_int_equal(sl_local_vectors(&f->plan), 2);
+    assert_int_equal(sl_local_model_bytes(&f->plan, sl_model_layout(f->model)),
+                     2 * f->n * sizeof(float));
+    assert_int_equal(sl_local_state_bytes(&f->plan, sl_model_layout(f->model)),
+                     f->n * sizeof(float));
+    o.variates = c; /* all 0: plain steps */
+    train_scaffold(b, f, &o, both);
+    const float *kept = (const float *)(const void *)sl_local_state(b);
+    assert_memory_equal(plain, both, f->n * sizeof(float));
+    for (size_t i = 0; i < f->n; i++) {
+        double want = -(double)plain[i] / (4 * 0.05);
+        assert_true(fabs((double)both[f->n + i] - want) <= 1e-5 + 1e-5 * fabs(want));
+        assert_true(kept[i] == both[f->n + i]);
+    }
+    sl_local_bench_free(b);
+    free(plain);
+    free(both);
+    free(c);
+}
+
+static void scaffold_corrects_each_step_by_both_variates(void **state)
+{
+    struct fixture *f = *state;
+    struct sl_update_meta meta;
+    struct sl_local_order o = order_of(f, 0, 0);
+    o.local_steps = 1;
+    float *plain = train(f->bench, f, &o, &meta);
+    struct sl_local_bench *b = bench_of(f, "scaffold");
+    float *both = sl_calloc(2 * f->n, sizeof(float));
+    float *c = sl_calloc(f->n, sizeof(float)), *own = sl_calloc(f->n, sizeof(float));
+    for (size_t i = 0; i < f->n; i++) {
+        c[i] = (float)(i % 7) * 0.25f;
+        own[i] = (float)(i % 5) * 0.5f;
+    }
+    o.variates = c;
+    o.state = (const uint8_t *)own;
+    train_scaffold(b, f, &o, both);
+    const float *kept = (const float *)(const void *)sl_local_state(b);
+    for (size_t i = 0; i < f->n; i++) {
+        double moved = (double)plain[i] - 0.05 * ((double)c[i] - (double)own[i]);
+        double change = -moved / 0.05 - (double)c[i];
+        assert_true(fabs((double)both[i] - moved) < 1e-6);
+        assert_true(fabs((double)both[f->n + i] - change) < 1e-4);
+        assert_true(fabs((double)kept[i] - (double)own[i] - change) < 1e-4);
+    }
+    o.local_steps = 0; /* nothing learnt: nothing changes */
+    train_scaffold(b, f, &o, both);
+    assert_memory_equal(sl_local_state(b), own, f->n * sizeof(float));
+    for (size_t i = 0; i < 2 * f->n; i++)
+        assert_true(both[i] == 0);
+    sl_local_bench_free(b);
+    free(plain);
+    free(both);
+    free(c);
+    free(own);
+}
+
 int main(void)
 {
     sl_accel_init();
@@ -326,6 +443,9 @@ int main(void)
         T(diverged_training_is_a_clear_failure),
         T(client_without_samples_is_refused),
         T(strategy_without_client_half_is_refused),
+        T(fedprox_is_drawn_to_the_received_model),
+        T(scaffold_keeps_the_mean_gradient_of_its_steps),
+        T(scaffold_corrects_each_step_by_both_variates),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Strategies as processes: the simulated model, and the same after kill -9 of coordinator and clients at random
+instants, which is where what SCAFFOLD's clients carry from round to round shows."""
+import os
+import random
+import time
+
+from fleet import ROOT, Failure, Fleet, main, simulate
+
+PLAN = os.path.join(ROOT, "plans", "lenet-20.yaml")
+N = 8
+SMALL = ["run.rounds=6", "run.eval_every=0", "data.limit=2400", f"data.partition.clients={N}",
+         "selection.clients_per_round=6", "selection.deadline_s=600"]
+STRATEGIES = {
+    "scaffold": [],
+    "fednova": [],
+    "fedadam": ["strategy.eta=0.02"],
+    "median": [],
+}
+
+
+def sets_of(name):
+    return SMALL + [f"strategy.name={name}"] + STRATEGIES[name]
+
+
+def simulated(name):
+    report = simulate(PLAN, *[a for s in sets_of(name) for a in ("--set", s)])
+    return next(o for o in report if o["event"] == "run_end")["model_digest"]
+
+
+def processes_give_the_simulated_models():
+    with Fleet(N) as f:
+        f.start()
+        for name in STRATEGIES:
+            run = f.submit(PLAN, *sets_of(name))
+            got = f.finish(run)["model_digest"]
+            if got != simulated(name):
+                raise Failure(f"{name}: {got}, simulated {simulated(name)}")
+
+
+def storm(name, seed):
+    """Kills at drawn instants until the run ends; returns how many hit."""
+    draw = random.Random(seed)
+    hits = {"coordinator": 0, "client": 0}
+    with Fleet(N) as f:
+        f.start()
+        run = f.submit(PLAN, *sets_of(name))
+        while f.run_end(run) is None and sum(hits.values()) < 8:
+            time.sleep(draw.uniform(0.05, 0.5)) # an instant, not a condition
+            if draw.random() < 0.4:
+                f.server.kill()
+                f.restart_server()
+                f.wait_server()
+                hits["coordinator"] += 1
+            else:
+                i = draw.randrange(N)
+                f.clients[i].kill()
+                f.clients[i].start()
+                hits["client"] += 1
+        got = f.finish(run)["model_digest"]
+        if got != simulated(name):
+            raise Failure(f"{name}, seed {seed}: {got} after {hits}, undisturbed {simulated(name)}")
+    return hits
+
+
+def storms(name, seed):
+    coordinator = client = 0
+    for i in range(8):
+        hits = storm(name, seed + i)
+        coordinator += hits["coordinator"]
+        client += hits["client"]
+        if coordinator >= 4 and client >= 4:
+            print(f"{name}: {coordinator} coordinator and {client} client kills", flush=True)
+            return
+    raise Failure(f"{name}: only {coordinator} and {client} kills hit")
+
+
+SEED = int(os.environ.get("STARLING_SEED", "4"))
+
+
+def kills_at_random_instants_leave_scaffolds_model_unchanged():
+    storms("scaffold", SEED)
+
+
+def kills_at_random_instants_leave_fednovas_model_unchanged():
+    storms("fednova", SEED + 100)
+
+
+if __name__ == "__main__":
+    main([processes_give_the_simulated_models,
+          kills_at_random_instants_leave_scaffolds_model_unchanged,
+          kills_at_random_instants_leave_fednovas_model_unchanged])
