@@ -34,14 +34,15 @@ static inline float float_of(uint32_t bits)
     return x;
 }
 
+/* Of numbers below 2^31: compared as signed ones, which every instruction set can. */
 static inline uint32_t larger(uint32_t a, uint32_t b)
 {
-    return a > b ? a : b;
+    return (int32_t)a > (int32_t)b ? a : b;
 }
 
 static inline uint32_t smaller(uint32_t a, uint32_t b)
 {
-    return a < b ? a : b;
+    return (int32_t)a < (int32_t)b ? a : b;
 }
 
 static uint32_t largest(const float *x, size_t n)
@@ -123,7 +124,8 @@ static inline void strip_convert(const struct sl_bfp_source *s, struct strip *t,
         float a = float_of(smaller(bits_of(t->x[i]) & ABS_BITS, LARGEST_BITS));
         int32_t v = ((int32_t)(a * factor[i]) + (int32_t)noise[i]) >> 8;
         v = v < top ? v : top;
-        t->v[i] = bits_of(t->x[i]) >> 31 ? -v : v;
+        int32_t sign = -(int32_t)(bits_of(t->x[i]) >> 31);
+        t->v[i] = (v ^ sign) - sign;
     }
 }
 
