@@ -37,6 +37,7 @@ struct answer {
     json_t *body;
     const void *bytes; /* borrowed until the write is made (it is copied) */
     size_t n_bytes;
+    void *owned; /* freed after that */
 };
 
 /* --- commands --------------------------------------------------------------------------------- */
@@ -141,6 +142,14 @@ static enum sl_code cmd_model(struct sl_admin *a, const json_t *req, struct answ
     const float *values = sl_coordinator_model(a->config.coordinator, &layout);
     if (values == NULL)
         return sl_err_set(err, SL_E_NOTFOUND, "no model yet: no run has started");
+    if (json_is_true(json_object_get(req, "best"))) {
+        float *best;
+        enum sl_code rc = sl_coordinator_best(a->config.coordinator, &best, &layout, err);
+        if (rc != SL_OK)
+            return rc;
+        ret->owned = best;
+        values = best;
+    }
     json_t *tensors = json_array();
     for (size_t i = 0; i < layout->n_tensors; i++) {
         const struct sl_tensor *t = &layout->tensors[i];
@@ -419,6 +428,7 @@ static void answer_line(struct conn *c, const char *line, size_t n)
         return;
     }
     send_answer(c, &ans);
+    free(ans.owned);
     json_decref(ans.body);
 }
 

@@ -315,14 +315,17 @@ static json_t *line_of(struct run *r, bool gave)
     return line;
 }
 
-static enum sl_code commit_row(struct run *r, const char *json, bool gave, struct sl_err *err)
+static enum sl_code commit_row(struct run *r, const char *json, const struct best *best, bool gave,
+                               struct sl_err *err)
 {
     struct sl_store *s = r->c->env.store;
     uint32_t *included = sl_calloc(r->round.n_members, sizeof(*included));
     if (included == NULL)
         return sl_err_set(err, SL_E_NOMEM, "commit");
-    struct sl_commit_row row = {
-        .round = r->round.number, .report_json = json, .included = included};
+    struct sl_commit_row row = {.round = r->round.number,
+                                .report_json = json,
+                                .included = included,
+                                .keep = best->checkpoint};
     memcpy(row.model_digest, gave ? r->work.digest : r->digest, SL_DIGEST_BYTES);
     if (gave)
         memcpy(row.checkpoint, r->work.checkpoint, sizeof(row.checkpoint));
@@ -350,9 +353,10 @@ static void commit(struct run *r, bool gave)
     struct sl_coordinator *c = r->c;
     struct sl_err err;
     json_t *line = line_of(r, gave);
+    struct best best = best_after(r, line);
     char *text = line == NULL ? NULL : json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(17));
     enum sl_code rc = text == NULL ? sl_err_set(&err, SL_E_NOMEM, "report")
-                                   : commit_row(r, text, gave, &err);
+                                   : commit_row(r, text, &best, gave, &err);
     free(text);
     if (rc != SL_OK) {
         json_decref(line);
@@ -360,6 +364,7 @@ static void commit(struct run *r, bool gave)
         return;
     }
     SL_CRASH_POINT("after_calibration");
+    r->best = best;
     if (json_is_true(json_object_get(line, "adopted")))
         adopt(r);
     calibrate_recall(r, line);

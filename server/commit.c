@@ -190,7 +190,8 @@ static json_t *round_json(struct run *r, const struct tally *t)
 
 /* --- the transaction ---------------------------------------------------------------------------------- */
 
-static enum sl_code commit_row(struct run *r, const char *json, struct sl_err *err)
+static enum sl_code commit_row(struct run *r, const char *json, const struct best *best,
+                               struct sl_err *err)
 {
     struct sl_store *s = r->c->env.store;
     uint32_t *included = sl_calloc(r->round.n_members, sizeof(*included));
@@ -198,7 +199,8 @@ static enum sl_code commit_row(struct run *r, const char *json, struct sl_err *e
         return sl_err_set(err, SL_E_NOMEM, "commit");
     struct sl_commit_row row = {.round = r->round.number,
                                 .report_json = json,
-                                .included = included};
+                                .included = included,
+                                .keep = best->checkpoint};
     row.state = (const uint8_t *)step_next_state(r, &row.state_bytes);
     row.state_bytes *= sizeof(float);
     memcpy(row.model_digest, r->work.digest, SL_DIGEST_BYTES);
@@ -235,10 +237,11 @@ static void commit(struct run *r)
     struct sl_coordinator *c = r->c;
     struct tally t = tally(r);
     json_t *line = round_json(r, &t);
+    struct best best = best_after(r, line);
     char *text = json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(17));
     struct sl_err err;
     enum sl_code rc = text == NULL ? sl_err_set(&err, SL_E_NOMEM, "report")
-                                   : commit_row(r, text, &err);
+                                   : commit_row(r, text, &best, &err);
     free(text);
     if (rc != SL_OK) {
         json_decref(line);
@@ -246,6 +249,7 @@ static void commit(struct run *r)
         return;
     }
     SL_CRASH_POINT("after_commit");
+    r->best = best;
     adopt(r, &t, json_number_value(json_object_get(line, "wall_s")));
     run_report(r, line);
     json_decref(line);

@@ -127,6 +127,10 @@ json_t *sl_coordinator_explain(struct sl_coordinator *c, int64_t round, struct s
 /* The current (or last) run's model; valid until the next event. NULL before the first. */
 const float *sl_coordinator_model(const struct sl_coordinator *c,
                                   const struct sl_layout **ret_layout);
+/* The best evaluated model of that run, from its checkpoint; *ret_values is the caller's to free.
+ * SL_E_NOTFOUND: none was evaluated. */
+enum sl_code sl_coordinator_best(const struct sl_coordinator *c, float **ret_values,
+                                 const struct sl_layout **ret_layout, struct sl_err *err);
 /* What its strategy keeps (fedavgm: v; adaptive ones: m and v of each value beside each other;
  * scaffold: c), *ret_n floats, for the values that travel; NULL when there is none. */
 const float *sl_coordinator_state(const struct sl_coordinator *c, size_t *ret_n);

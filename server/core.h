@@ -2,7 +2,7 @@
 /* core.h - what the files of the coordinator share: coordinator.c (events), poll.c (tasks),
  * run_build.c (a run from its plan), run_restore.c (taking it up), run.c (from round to round),
  * upload.c (transfers, checks, sum), calibrate.c (statistics instead of updates), update_meta.c (what clients say of them), commit.c (closing a round),
- * step.c (the next model), spooled.c (single updates), status.c.
+ * step.c (the next model), spooled.c (single updates), best.c (the best model), status.c.
  * Nobody else includes this. */
 #ifndef SL_SERVER_CORE_H
 #define SL_SERVER_CORE_H
@@ -154,6 +154,12 @@ struct run {
     double wall_open, wall_s;
     uint64_t wire_open, bytes_up, bytes_down;
     double accuracy, loss;
+    struct best {
+        bool present, calibrated;
+        uint32_t round;
+        double accuracy;
+        char checkpoint[64];
+    } best; /* model that was evaluated by the coordinator */
     bool has_accuracy;
     bool active, started; /* the state in the store, the report's first line */
     bool failed, end_reported, ended; /* the end: how, in the report, in the registry of runs */
@@ -265,6 +271,11 @@ void step_adopt(struct run *r); /* the next model is the model */
 /* Server state that a commit stores; n floats, NULL when there are none. Of the next model, or now. */
 const float *step_next_state(const struct run *r, size_t *ret_n);
 float *step_state(const struct run *r, size_t *ret_n);
+
+/* --- best.c --- */
+/* The run's best model once the line of a round or calibration is committed. */
+struct best best_after(const struct run *r, const json_t *line);
+json_t *best_json(const struct run *r); /* null when there is none */
 
 /* --- spooled.c --- */
 /* The open round's accepted updates, by client, clipped; any number of times. */

@@ -140,6 +140,8 @@ static json_t *end_json(const struct run *r)
         r->has_accuracy ? json_real(r->loss) : json_null(), "bytes_up", (json_int_t)r->bytes_up,
         "bytes_down", (json_int_t)r->bytes_down, "wall_s", r->wall_s, "model_digest", model,
         "reason", r->end_reason, "failed", r->failed);
+    if (line != NULL)
+        json_object_set_new(line, "best", best_json(r));
     if (line != NULL && r->plan.evaluation.where != SL_EVAL_COORDINATOR)
         json_object_set_new(line, "client_eval", client_eval_json(r));
     return line;

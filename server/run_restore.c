@@ -31,6 +31,7 @@ static enum sl_code recall(void *ctx, const char *json)
         h->r->failed = json_is_true(json_object_get(line, "failed"));
         sl_text_copy(h->r->end_reason, sizeof(h->r->end_reason), reason != NULL ? reason : "");
     }
+    h->r->best = best_after(h->r, line);
     if (event != NULL && strcmp(event, "calibration") == 0)
         calibrate_recall(h->r, line);
     if (event != NULL && strcmp(event, "round") == 0) {

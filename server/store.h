@@ -85,6 +85,7 @@ struct sl_commit_row {
     size_t n_included;
     const uint8_t *state;     /* strategy's server state, opaque; may be NULL */
     size_t state_bytes;
+    const char *keep; /* a checkpoint that is not removed with the old ones; NULL or "" = none */
 };
 
 struct sl_last_commit {
@@ -162,7 +163,8 @@ struct sl_store_ops {
                                uint8_t *ret, size_t n, struct sl_err *err);
     enum sl_code (*spool_drop)(struct sl_store *s, struct sl_err *err);
 
-    /* Writes a checkpoint (temp, sync, rename, sync of the folder) and names it. Older ones than
+    /* Writes a checkpoint (temp, sync, rename, sync of the folder) and names it (sl_checkpoint_name).
+     * Older ones than
      * the one before are removed by round_commit. round_plus1 0 = the initial model. */
     enum sl_code (*checkpoint_write)(struct sl_store *s, uint64_t run, uint32_t round_plus1,
                                      const struct sl_layout *layout, const float *values,

@@ -203,7 +203,7 @@ static DIR *open_listing(int dir_fd)
     return d;
 }
 
-void sl_checkpoint_prune(int dir_fd, uint64_t run, uint32_t keep_from)
+void sl_checkpoint_prune(int dir_fd, uint64_t run, uint32_t keep_from, const char *keep)
 {
     DIR *d = open_listing(dir_fd);
     if (d == NULL)
@@ -213,6 +213,8 @@ void sl_checkpoint_prune(int dir_fd, uint64_t run, uint32_t keep_from)
         uint32_t rounds;
         char again[SL_CHECKPOINT_NAME];
         if (sscanf(e->d_name, "run-%" SCNu64 "-%" SCNu32, &file_run, &rounds) != 2)
+            continue;
+        if (keep != NULL && strcmp(e->d_name, keep) == 0)
             continue;
         sl_checkpoint_name(file_run, rounds, again);
         bool alike = (rounds < SL_ROUND_CALIBRATION) == (keep_from < SL_ROUND_CALIBRATION);

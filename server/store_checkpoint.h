@@ -37,9 +37,9 @@ enum sl_code sl_checkpoint_load(int dir_fd, const char *name,
                                 const struct sl_layout *layout, float *ret_values,
                                 struct sl_err *err);
 
-/* Removes the run's checkpoints of fewer than keep_from rounds done; those of calibrations
- * (SL_ROUND_CALIBRATION) only for a later one. What can't be removed stays. */
-void sl_checkpoint_prune(int dir_fd, uint64_t run, uint32_t keep_from);
+/* Removes the run's checkpoints of fewer than keep_from rounds done, but not the one named keep (NULL =
+ * none); those of calibrations (SL_ROUND_CALIBRATION) only for a later one. What can't be removed stays. */
+void sl_checkpoint_prune(int dir_fd, uint64_t run, uint32_t keep_from, const char *keep);
 
 /* Removes temporary files that a kill left. */
 void sl_checkpoint_sweep(int dir_fd);

@@ -297,19 +297,22 @@ static enum sl_code log_commit(struct mem_store *s, uint64_t run,
     op.commit.included = NULL;
     op.commit.state = NULL;
     op.commit.report_json = NULL;
+    op.commit.keep = NULL;
     enum sl_code rc = sl_mem_log_add(&s->l, &op, bytes, op.n, err);
     free(bytes);
     return rc;
 }
 
-static void prune_checkpoints(struct mem_store *s, uint64_t run, uint32_t keep_from)
+static void prune_checkpoints(struct mem_store *s, uint64_t run, uint32_t keep_from,
+                              const char *keep)
 {
     size_t kept = 0;
     for (size_t i = 0; i < s->checkpoints.n; i++) {
         struct checkpoint *c = &s->checkpoints.at[i];
         bool alike =
             (c->round_plus1 < SL_ROUND_CALIBRATION) == (keep_from < SL_ROUND_CALIBRATION);
-        if (c->run == run && alike && c->round_plus1 < keep_from)
+        bool kept_on = keep != NULL && strcmp(c->name, keep) == 0;
+        if (c->run == run && alike && c->round_plus1 < keep_from && !kept_on)
             free(c->values);
         else
             s->checkpoints.at[kept++] = *c;
@@ -351,7 +354,7 @@ static enum sl_code round_commit(struct sl_store *base, uint64_t run,
     sl_mem_log_sync(&s->l);
     if (row->round > 0 && row->round < SL_ROUND_CALIBRATION)
         sl_mem_log_forget_state(&s->l, run, row->round - 1);
-    prune_checkpoints(s, run, row->round);
+    prune_checkpoints(s, run, row->round, row->keep);
     return SL_OK;
 }
 

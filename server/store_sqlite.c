@@ -3,7 +3,7 @@
  *   lock            flock'ed while a coordinator runs
  *   starling.db     registry, tokens, runs, journal of rounds, reports (SQLite, WAL)
  *   spool.bin       slots of updates, written in place and used again every round
- *   run-R-N.slm     checkpoints (store_checkpoint.h), the last two of each run
+ *   run-R-N.slm     checkpoints (store_checkpoint.h), the last two of each run and the best
  * The journal is the truth: a spooled update counts only when the journal names it and
  * its checksum holds, and a checkpoint only when a committed round names it. */
 #include "server/store.h"
@@ -390,7 +390,7 @@ static enum sl_code round_commit(struct sl_store *base, uint64_t run,
         return rc;
     rc = sl_db_end(&s->db, write_commit(s, run, row, err), err);
     if (rc == SL_OK)
-        sl_checkpoint_prune(s->dir_fd, run, row->round);
+        sl_checkpoint_prune(s->dir_fd, run, row->round, row->keep);
     return rc;
 }
 

@@ -17,7 +17,7 @@ struct sl_ctl_options {
     const char **sets; /* --set, repeated */
     size_t n_sets;
     int64_t index, run, seed; /* -1 = not given */
-    bool json, quiet;
+    bool json, quiet, best;
     char **args; /* what follows the command */
     int n_args;
 };

@@ -366,7 +366,8 @@ static enum sl_code cmd_export(struct sl_ctl_link *l, const struct sl_ctl_option
     if (o->out == NULL)
         return sl_err_set(err, SL_E_USAGE, "export: -o FILE.npz or -o FILE.safetensors is needed");
     json_t *answer;
-    enum sl_code rc = sl_ctl_ask(l, json_pack("{s:s}", "cmd", "model"), &answer, err);
+    enum sl_code rc = sl_ctl_ask(l, json_pack("{s:s, s:b}", "cmd", "model", "best", o->best),
+                                 &answer, err);
     if (rc != SL_OK)
         return rc;
     rc = save_model(l, o, answer, err);
@@ -421,7 +422,8 @@ static const struct command {
      cmd_explain},
     {"report", "[--run N] [-o FILE] [--svg FILE]", "the report of a run, JSON lines; its curve", 0, 0,
      false, cmd_report},
-    {"export", "-o FILE", "write the model (.npz or .safetensors)", 0, 0, false, cmd_export},
+    {"export", "-o FILE [--best]", "write the model, or the best one (.npz or .safetensors)", 0, 0,
+     false, cmd_export},
     {"calibrate", "", "fit the head to all enrolled clients' data", 0, 0, false, cmd_calibrate},
     {"pause", "", "start no new round", 0, 0, false, cmd_pause},
     {"resume", "", "go on after pause", 0, 0, false, cmd_resume},
@@ -442,6 +444,7 @@ static void help(void)
            "  --seed N       the run's seed\n"
            "  --index N      client's number      --name NAME, --key HEX  client's name, key\n"
            "  --run N        a run's number       -o, --out FILE          where to write\n"
+           "  --best         of export: the best evaluated model\n"
            "  --quiet        no progress\n"
            "  --help, --version\n",
            DEFAULT_SOCKET);
@@ -456,7 +459,7 @@ static enum sl_code parse(int argc, char **argv, struct sl_ctl_options *o, bool 
         {"index", required_argument, NULL, 'i'},  {"name", required_argument, NULL, 'n'},
         {"key", required_argument, NULL, 'k'},    {"run", required_argument, NULL, 'r'},
         {"out", required_argument, NULL, 'o'},    {"svg", required_argument, NULL, 'g'},
-        {"quiet", no_argument, NULL, 'q'},
+        {"quiet", no_argument, NULL, 'q'},        {"best", no_argument, NULL, 'b'},
         {"help", no_argument, NULL, 'h'},         {"version", no_argument, NULL, 'V'},
         {NULL, 0, NULL, 0}};
     enum sl_code rc = SL_OK;
@@ -466,6 +469,7 @@ static enum sl_code parse(int argc, char **argv, struct sl_ctl_options *o, bool 
         case 's': o->socket = optarg; break;
         case 'j': o->json = true; break;
         case 'q': o->quiet = true; break;
+        case 'b': o->best = true; break;
         case 'S': o->sets[o->n_sets++] = optarg; break;
         case 'n': o->name = optarg; break;
         case 'k': o->key = optarg; break;

@@ -6,6 +6,7 @@ import os
 import random
 import time
 
+import npz
 from fleet import ROOT, Failure, Fleet, main, simulate
 
 PLAN = os.path.join(ROOT, "plans", "lenet-20.yaml")
@@ -37,6 +38,30 @@ def processes_give_the_simulated_models():
             got = f.finish(run)["model_digest"]
             if got != simulated(name):
                 raise Failure(f"{name}: {got}, simulated {simulated(name)}")
+
+
+def the_best_model_is_exported_beside_the_last():
+    """A round of huge steps spoils the model: the best one is not the last."""
+    with Fleet(N) as f:
+        f.start()
+        run = f.submit(PLAN, *SMALL, "run.rounds=4", "run.eval_every=1", "train.lr_schedule.kind=step",
+                       "train.lr_schedule.every=3", "train.lr_schedule.factor=3", "strategy.name=fedavgm",
+                       "aggregation.max_abs=1000")
+        end = f.finish(run)
+        accuracy = [o["accuracy"] for o in f.report(run) if o["event"] == "round"]
+        best = accuracy.index(max(accuracy))
+        if best == 3:
+            raise Failure(f"no round was better than the last: {accuracy}")
+        if end["best"]["round"] != best or end["best"]["accuracy"] != accuracy[best]:
+            raise Failure(f"best {end['best']} of {accuracy}")
+        f.ctl("export", "-o", f.path("last.npz"))
+        f.ctl("export", "--best", "-o", f.path("best.npz"))
+        last, exported = (npz.load(f.path(name)) for name in ("last.npz", "best.npz"))
+        again = simulate(PLAN, *[a for s in SMALL + [
+            f"run.rounds={best + 1}", "run.eval_every=1", "strategy.name=fedavgm", "aggregation.max_abs=1000"]
+            for a in ("--set", s)], "--model-out", f.path("again.npz"))
+        if exported != npz.load(f.path("again.npz")) or exported == last:
+            raise Failure(f"the exported model is not that of round {best}: {again[-1]['accuracy']}")
 
 
 def storm(name, seed):
@@ -89,5 +114,6 @@ def kills_at_random_instants_leave_fednovas_model_unchanged():
 
 if __name__ == "__main__":
     main([processes_give_the_simulated_models,
+          the_best_model_is_exported_beside_the_last,
           kills_at_random_instants_leave_scaffolds_model_unchanged,
           kills_at_random_instants_leave_fednovas_model_unchanged])

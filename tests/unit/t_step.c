@@ -148,6 +148,52 @@ static void momentum_is_restored_with_its_round(void **state)
     }
 }
 
+/* Every model is as accurate as the first: adding the same to all weights moves no class ahead. */
+static void the_earliest_of_the_best_models_is_kept(void **state)
+{
+    struct rig *r = *state;
+    struct rig_plan p = {.rounds = 5};
+    const float values[] = {1, 1};
+    const struct sl_layout *layout;
+    struct sl_err err = {0};
+    float *best = NULL;
+    rig_boot(r);
+    assert_int_equal(sl_coordinator_best(r->c, &best, &layout, &err), SL_E_NOTFOUND);
+    rig_kill(r, false);
+    uint64_t run = rig_start(r, &p);
+    float was = rig_value(r);
+    assert_int_equal(sl_coordinator_best(r->c, &best, &layout, &err), SL_E_NOTFOUND);
+    for (uint32_t round = 0; round < 5; round++) {
+        give_all(r, run, round, values, 2);
+        if (round == 2) {
+            rig_kill(r, true);
+            rig_boot(r);
+        }
+        assert_true(fabs((double)rig_value(r) - (double)was - round - 1) < 1e-5);
+        assert_int_equal(sl_coordinator_best(r->c, &best, &layout, &err), SL_OK);
+        assert_true(best[0] == was + 1);
+        free(best);
+    }
+    const json_t *told = json_object_get(rig_line(r, "run_end", 0), "best");
+    assert_int_equal(rig_integer(told, "round"), 0);
+}
+
+static void a_run_without_evaluation_has_no_best_model(void **state)
+{
+    struct rig *r = *state;
+    struct rig_plan p = {.rounds = 1, .more = "evaluation: {where: clients}\n"};
+    const float values[] = {1, 1};
+    const struct sl_layout *layout;
+    struct sl_err err = {0};
+    float *best = NULL;
+    uint64_t run = rig_start(r, &p);
+    give_all(r, run, 0, values, 2);
+    assert_true(json_is_null(json_object_get(rig_line(r, "run_end", 0), "best")));
+    assert_int_equal(sl_coordinator_best(r->c, &best, &layout, &err), SL_E_NOTFOUND);
+    assert_string_equal(err.msg, "no best model: the coordinator has evaluated none "
+                                 "(run.eval_every, evaluation.where)");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -160,6 +206,8 @@ int main(void)
         TEST(long_updates_are_clipped_and_short_ones_left),
         TEST(updates_of_several_chunks_are_clipped_as_a_whole),
         TEST(momentum_is_restored_with_its_round),
+        TEST(the_earliest_of_the_best_models_is_kept),
+        TEST(a_run_without_evaluation_has_no_best_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -160,20 +160,28 @@ static void accept_one(struct fix *f, uint64_t run, uint32_t round, uint32_t ind
     OK(f->s->ops->accept(f->s, run, round, 900, &m, &f->err));
 }
 
-static void commit(struct fix *f, uint64_t run, uint32_t round, const uint32_t *included,
-                   size_t n, const char *state)
+static void commit_keeping(struct fix *f, uint64_t run, uint32_t round,
+                           const uint32_t *included, size_t n, const char *state,
+                           const char *keep)
 {
     float values[15] = {(float)round};
     struct sl_commit_row c = {.round = round,
                               .report_json = "{\"event\":\"round\"}",
                               .included = included,
                               .n_included = n,
+                              .keep = keep,
                               .state = (const uint8_t *)state,
                               .state_bytes = state == NULL ? 0 : strlen(state)};
     memset(c.model_digest, (int)round + 1, sizeof(c.model_digest));
     OK(f->s->ops->checkpoint_write(f->s, run, round + 1, &f->layout, values, c.checkpoint,
                                    &f->err));
     OK(f->s->ops->round_commit(f->s, run, &c, &f->err));
+}
+
+static void commit(struct fix *f, uint64_t run, uint32_t round, const uint32_t *included,
+                   size_t n, const char *state)
+{
+    commit_keeping(f, run, round, included, n, state, NULL);
 }
 
 /* --- promises
@@ -478,6 +486,25 @@ static void the_last_two_checkpoints_are_kept(void **state)
     OK(f->s->ops->checkpoint_read(f->s, other, &f->layout, values, &f->err));
 }
 
+static void a_named_checkpoint_is_kept_until_another_one_is(void **state)
+{
+    struct fix *f = *state;
+    uint64_t run = add_run(f);
+    const uint32_t included[1] = {2};
+    float values[15] = {0};
+    for (uint32_t round = 0; round < 5; round++) {
+        open_round(f, run, round, 0, 1000);
+        accept_one(f, run, round, 2, 0);
+        commit_keeping(f, run, round, included, 1, NULL, round < 4 ? "run-1-1.slm" : "run-1-3.slm");
+        if (round < 4)
+            OK(f->s->ops->checkpoint_read(f->s, "run-1-1.slm", &f->layout, values, &f->err));
+    }
+    FAILS(SL_E_NOTFOUND,
+          f->s->ops->checkpoint_read(f->s, "run-1-1.slm", &f->layout, values, &f->err));
+    FAILS(SL_E_NOTFOUND,
+          f->s->ops->checkpoint_read(f->s, "run-1-2.slm", &f->layout, values, &f->err));
+}
+
 static void a_checkpoint_of_another_model_is_refused(void **state)
 {
     struct fix *f = *state;
@@ -754,6 +781,7 @@ int main(void)
         BOTH(a_committed_round_never_changes),
         BOTH(the_last_commit_names_model_and_state),
         BOTH(the_last_two_checkpoints_are_kept),
+        BOTH(a_named_checkpoint_is_kept_until_another_one_is),
         BOTH(a_checkpoint_of_another_model_is_refused),
         BOTH(the_report_comes_back_in_order),
         BOTH(the_spool_keeps_its_bytes_over_a_kill),
