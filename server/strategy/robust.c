@@ -133,16 +133,17 @@ void sl_robust_deinit(struct sl_robust *r)
     *r = (struct sl_robust){0};
 }
 
-/* Sum of the rows by their shares, in double, in the updates' order. */
-static void weigh_rows(const struct sl_robust *r, size_t n, float *ret)
+/* Sum of n values of the rows by their shares, in double, in the updates' order. */
+static void weigh_block(const struct sl_robust *r, size_t at, size_t n, float *ret)
 {
-    for (size_t i = 0; i < n; i++) {
-        double sum = 0;
-        for (size_t j = 0; j < r->source->k; j++)
-            if (r->share[j] != 0)
-                sum += r->share[j] * (double)r->rows[j * r->tile + i];
-        ret[i] = (float)sum;
+    double sum[SL_ROBUST_BLOCK] = {0};
+    for (size_t j = 0; j < r->source->k; j++) {
+        const float *row = r->rows + j * r->tile + at;
+        for (size_t i = 0; r->share[j] != 0 && i < n; i++)
+            sum[i] += r->share[j] * (double)row[i];
     }
+    for (size_t i = 0; i < n; i++)
+        ret[i] = (float)sum[i];
 }
 
 enum sl_code sl_robust_tile(struct sl_robust *r, size_t first, size_t most_values, float *ret,
@@ -153,10 +154,13 @@ enum sl_code sl_robust_tile(struct sl_robust *r, size_t first, size_t most_value
     enum sl_code rc = read_rows(r, first, n, err);
     if (rc != SL_OK)
         return rc;
-    if (r->rule->combine != NULL)
-        r->rule->combine(r->plan, r->rows, s->k, r->tile, n, ret);
-    else
-        weigh_rows(r, n, ret);
+    for (size_t at = 0; at < n; at += SL_ROBUST_BLOCK) {
+        size_t m = smaller(n - at, SL_ROBUST_BLOCK);
+        if (r->rule->combine != NULL)
+            r->rule->combine(r->plan, r->rows + at, s->k, r->tile, m, ret + at);
+        else
+            weigh_block(r, at, m, ret + at);
+    }
     *ret_n = n;
     return SL_OK;
 }

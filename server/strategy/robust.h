@@ -14,6 +14,7 @@
 #include "common/error.h"
 #include "common/plan.h"
 
+#define SL_ROBUST_BLOCK 256 /* values that a rule by coordinate is given at a time: they stay in the cache */
 #define SL_ROBUST_TILE_BYTES (4u << 20) /* of all updates' rows, when 16 values each fit */
 
 /* k updates of n values that can be read again and again. */
@@ -32,7 +33,8 @@ struct sl_update_source {
 struct sl_rule {
     const char *name;
     size_t (*least)(const struct sl_plan *plan); /* updates that it needs */
-    /* By coordinate: rows are k rows of n values, `stride` apart; they may be written. ret[n]. */
+    /* By coordinate: rows are k rows of n values (at most SL_ROBUST_BLOCK), `stride` apart; they may be
+     * written. ret[n]. */
     void (*combine)(const struct sl_plan *plan, float *rows, size_t k, size_t stride, size_t n,
                     float *ret);
     /* By distance (combine is NULL): ret[k], the shares of the result, from the squared distances

@@ -13,12 +13,12 @@ static void combine(const struct sl_plan *plan, float *rows, size_t k, size_t st
 {
     size_t trim = plan->strategy.trim;
     sl_robust_sort(rows, k, stride, n);
-    for (size_t i = 0; i < n; i++) {
-        double sum = 0;
-        for (size_t j = trim; j < k - trim; j++)
-            sum += (double)rows[j * stride + i];
-        ret[i] = (float)(sum / (double)(k - 2 * trim));
-    }
+    double sum[SL_ROBUST_BLOCK] = {0};
+    for (size_t j = trim; j < k - trim; j++)
+        for (size_t i = 0; i < n; i++)
+            sum[i] += (double)rows[j * stride + i];
+    for (size_t i = 0; i < n; i++)
+        ret[i] = (float)(sum[i] / (double)(k - 2 * trim));
 }
 
 const struct sl_rule sl_rule_trimmed_mean = {
