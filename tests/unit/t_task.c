@@ -436,8 +436,8 @@ static void last_chunk_answered_by_more_goes_back_to_that_offset(void **state)
     struct sl_task_actions out = to_pushing(&t);
     uint64_t ids[64];
     size_t n = 0;
-    const struct sl_task_action *put = NULL;
-    for (size_t done = 0; put == NULL || !put->last; done++) {
+    const struct sl_task_action *put;
+    for (size_t done = 0;; done++) {
         for (size_t i = 0; i < out.n; i++)
             if (out.a[i].kind == SL_TASK_SEND_PUT)
                 ids[n++] = out.a[i].id;
