@@ -15,6 +15,8 @@
 
 #include "accel/kernels/bfp_ops.h"
 #include "accel/kernels/cpu.h"
+#include "accel/kernels/kernels.h"
+#include "accel/units/fast.h"
 #include "common/rng.h"
 
 #define LINES_MAX 50
@@ -456,6 +458,72 @@ static void taps_and_picked_rows_are_followed(void **state)
         }
 }
 
+/* --- weights that a layer keeps
+ * ------------------------------------------------------------------ */
+
+enum { BATCH = 9, IN = 50, OUT = 37, UNIT_BYTES = 1 << 17 };
+
+/* y [BATCH, OUT] and then dx [BATCH, IN] of weights w [OUT, IN]. */
+static void forward_and_back(struct sl_unit_ctx *c, const float *x, const float *w,
+                             const float *dy, float *y, float *dx)
+{
+    c->place.calls[SL_PASS_FORWARD] = c->place.calls[SL_PASS_INPUT_GRADIENT] = 0;
+    sl_matmul(c, &(struct sl_matmul){.pass = SL_PASS_FORWARD,
+                                     .m = BATCH,
+                                     .n = OUT,
+                                     .k = IN,
+                                     .a = {x, IN, false, SL_ROLE_ACTIVATION},
+                                     .b = {w, IN, true, SL_ROLE_WEIGHT},
+                                     .alpha = 1.0f,
+                                     .c = y,
+                                     .ldc = OUT});
+    sl_matmul(c, &(struct sl_matmul){.pass = SL_PASS_INPUT_GRADIENT,
+                                     .m = BATCH,
+                                     .n = IN,
+                                     .k = OUT,
+                                     .a = {dy, OUT, false, SL_ROLE_GRADIENT},
+                                     .b = {w, IN, false, SL_ROLE_WEIGHT},
+                                     .alpha = 1.0f,
+                                     .c = dx,
+                                     .ldc = IN});
+}
+
+static void kept_weights_multiply_as_weights_packed_each_time(void **state)
+{
+    static _Alignas(64) uint8_t memory[3][UNIT_BYTES];
+    struct sl_kernels kernels;
+    struct sl_unit_bytes bytes = {0, 0};
+    float y[2][BATCH * OUT], dx[2][BATCH * IN];
+    sl_kernels_init(&kernels, level);
+    sl_matmul_fast.matmul_bytes(&(struct sl_unit_options){0}, BATCH, OUT, IN, true,
+                                &bytes);
+    assert_true(bytes.scratch <= UNIT_BYTES && bytes.keep <= UNIT_BYTES);
+    memset(memory, 0, sizeof(memory));
+    struct sl_unit_ctx each = {.unit = &sl_matmul_fast,
+                               .kernels = &kernels,
+                               .scratch = memory[0],
+                               .place = {.n_layers = 2, .n_iterations = 10}};
+    struct sl_unit_ctx keeps = each;
+    keeps.scratch = memory[1];
+    keeps.keep = memory[2];
+    for (uint32_t step = 0; step < 8; step++) {
+        const float *w = source[0] + step, *x = source[1] + step, *dy = x + BATCH * IN;
+        if (step % 2 == 0) {
+            fill(0, 0);
+            keeps.version = each.version = step + 1;
+        }
+        fill(1, 0);
+        each.place.layer = keeps.place.layer = 1 + step % 4 / 2;
+        each.place.iteration = keeps.place.iteration = step == 6 ? 10 : step;
+        forward_and_back(&each, x, w, dy, y[0], dx[0]);
+        forward_and_back(&keeps, x, w, dy, y[1], dx[1]);
+        assert_memory_equal(y[0], y[1], sizeof(y[0]));
+        assert_memory_equal(dx[0], dx[1], sizeof(dx[0]));
+    }
+    assert_int_equal(keeps.ledger.conversions[SL_PASS_FORWARD],
+                     each.ledger.conversions[SL_PASS_FORWARD]);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -466,6 +534,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(products_equal_the_definition),
         cmocka_unit_test(wide_products_equal_the_definition),
         cmocka_unit_test(taps_and_picked_rows_are_followed),
+        cmocka_unit_test(kept_weights_multiply_as_weights_packed_each_time),
     };
     if (argc > 1 && !sl_cpu_off_parse(argv[1], &level))
         return 2;
