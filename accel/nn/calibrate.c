@@ -12,7 +12,7 @@
 
 #define MAGIC "SLCALIB1"
 #define HEADER 40
-#define BLOCK 256        /* samples a rank-k update takes at once */
+#define BLOCK 64         /* samples a rank-k update takes at once */
 #define LENGTH_MIN 1e-12 /* features shorter than this have no direction */
 #define SLACK 1e-9       /* what rounding may take from a bound, relative to n */
 
@@ -80,8 +80,10 @@ enum sl_code sl_calib_init(struct sl_calib *c, const struct sl_calib_shape *s,
         return rc;
     c->counts = sl_calloc(s->classes, sizeof(*c->counts));
     c->v = sl_calloc(sl_calib_n_v(s), sizeof(*c->v));
+    c->v_low = sl_calloc(sl_calib_n_v(s), sizeof(*c->v_low));
     c->u = sl_calloc(sl_calib_n_u(s), sizeof(*c->u));
-    if (c->counts != NULL && c->v != NULL && c->u != NULL)
+    c->u_low = sl_calloc(sl_calib_n_u(s), sizeof(*c->u_low));
+    if (c->counts != NULL && c->v != NULL && c->v_low != NULL && c->u != NULL && c->u_low != NULL)
         return SL_OK;
     sl_calib_deinit(c);
     return sl_err_set(err, SL_E_NOMEM, "calibration of %u features", s->width);
@@ -93,29 +95,66 @@ void sl_calib_deinit(struct sl_calib *c)
         return;
     free(c->counts);
     free(c->v);
+    free(c->v_low);
     free(c->u);
+    free(c->u_low);
     *c = (struct sl_calib){0};
 }
 
 void sl_calib_clear(struct sl_calib *c)
 {
+    size_t n_v = sl_calib_n_v(&c->shape), n_u = sl_calib_n_u(&c->shape);
     c->n = c->n_zero = 0;
     memset(c->counts, 0, c->shape.classes * sizeof(*c->counts));
-    memset(c->v, 0, sl_calib_n_v(&c->shape) * sizeof(*c->v));
-    memset(c->u, 0, sl_calib_n_u(&c->shape) * sizeof(*c->u));
+    memset(c->v, 0, n_v * sizeof(*c->v));
+    memset(c->v_low, 0, n_v * sizeof(*c->v_low));
+    memset(c->u, 0, n_u * sizeof(*c->u));
+    memset(c->u_low, 0, n_u * sizeof(*c->u_low));
 }
 
 /* --- sums
  * -------------------------------------------------------------------------------------- */
 
-/* v += z^T z of rows [n, width]; square [width, width] is scratch. */
-static void add_moments(double *v, const double *rows, size_t n, size_t width, double *square)
+typedef double lanes __attribute__((vector_size(4 * sizeof(double))));
+#define LANES (sizeof(lanes) / sizeof(double))
+
+/* sum + low += x: what the sum's rounding takes away goes to low (Knuth's TwoSum), which stays within half
+ * a unit of the sum's last place. */
+#define ADD_COMPENSATED(type, sum, low, x)                                                         \
+    do {                                                                                           \
+        type high = (sum) + (x), part = high - (sum);                                              \
+        type rest = ((sum) - (high - part)) + ((x) - part) + (low);                                \
+        (sum) = high + rest;                                                                       \
+        (low) = rest - ((sum) - high);                                                             \
+    } while (0)
+
+/* n of each */
+static void add_compensated(double *restrict sum, double *restrict low, const double *restrict x,
+                            size_t n)
+{
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        lanes s, l, a;
+        memcpy(&s, sum + i, sizeof(s));
+        memcpy(&l, low + i, sizeof(l));
+        memcpy(&a, x + i, sizeof(a));
+        ADD_COMPENSATED(lanes, s, l, a);
+        memcpy(sum + i, &s, sizeof(s));
+        memcpy(low + i, &l, sizeof(l));
+    }
+    for (; i < n; i++)
+        ADD_COMPENSATED(double, sum[i], low[i], x[i]);
+}
+
+/* v += z^T z of rows [n, width]; square [width, width] is scratch. The block is added up in plain
+ * doubles: products of two floats are exact, and a short sum of them all but is. */
+static void add_moments(double *v, double *v_low, const double *rows, size_t n, size_t width,
+                        double *square)
 {
     cblas_dsyrk(CblasRowMajor, CblasLower, CblasTrans, (int)width, (int)n, 1.0, rows,
                 (int)width, 0.0, square, (int)width);
     for (size_t i = 0; i < width; i++)
-        for (size_t j = 0; j <= i; j++)
-            *v++ += square[i * width + j];
+        add_compensated(v + triangle(i), v_low + triangle(i), square + i * width, i + 1);
 }
 
 /* The block's samples of class c, in order, to `rows`. */
@@ -134,23 +173,20 @@ static void add_block(struct sl_calib *c, const double *z, const int32_t *labels
 {
     size_t width = c->shape.width;
     for (size_t i = 0; i < n; i++) {
-        double *u = c->u + (size_t)labels[i] * width, length = 0;
-        for (size_t j = 0; j < width; j++) {
-            u[j] += z[i * width + j];
-            length += fabs(z[i * width + j]);
-        }
+        size_t at = (size_t)labels[i] * width;
+        add_compensated(c->u + at, c->u_low + at, z + i * width, width);
         c->counts[labels[i]]++;
-        c->n_zero += length == 0;
+        c->n_zero += cblas_dasum((int)width, z + i * width, 1) == 0;
     }
     c->n += n;
     if (!c->shape.balanced) {
-        add_moments(c->v, z, n, width, square);
+        add_moments(c->v, c->v_low, z, n, width, square);
         return;
     }
     for (uint32_t k = 0; k < c->shape.classes; k++) {
-        size_t got = pick(z, labels, n, width, (int32_t)k, rows);
+        size_t got = pick(z, labels, n, width, (int32_t)k, rows), at = k * triangle(width);
         if (got > 0)
-            add_moments(c->v + k * triangle(width), rows, got, width, square);
+            add_moments(c->v + at, c->v_low + at, rows, got, width, square);
     }
 }
 
@@ -242,26 +278,15 @@ enum sl_code sl_calib_collect(struct sl_calib *c, struct sl_trainer *t, const fl
 
 void sl_calib_merge(struct sl_calib *sum, const struct sl_calib *c)
 {
+    size_t n_v = sl_calib_n_v(&c->shape), n_u = sl_calib_n_u(&c->shape);
     sum->n += c->n;
     sum->n_zero += c->n_zero;
     for (uint32_t k = 0; k < c->shape.classes; k++)
         sum->counts[k] += c->counts[k];
-    for (size_t i = 0; i < sl_calib_n_v(&c->shape); i++)
-        sum->v[i] += c->v[i];
-    for (size_t i = 0; i < sl_calib_n_u(&c->shape); i++)
-        sum->u[i] += c->u[i];
-}
-
-void sl_calib_subtract(struct sl_calib *sum, const struct sl_calib *c)
-{
-    sum->n -= c->n;
-    sum->n_zero -= c->n_zero;
-    for (uint32_t k = 0; k < c->shape.classes; k++)
-        sum->counts[k] -= c->counts[k];
-    for (size_t i = 0; i < sl_calib_n_v(&c->shape); i++)
-        sum->v[i] -= c->v[i];
-    for (size_t i = 0; i < sl_calib_n_u(&c->shape); i++)
-        sum->u[i] -= c->u[i];
+    add_compensated(sum->v, sum->v_low, c->v, n_v);
+    add_compensated(sum->v, sum->v_low, c->v_low, n_v);
+    add_compensated(sum->u, sum->u_low, c->u, n_u);
+    add_compensated(sum->u, sum->u_low, c->u_low, n_u);
 }
 
 /* --- bytes
@@ -350,6 +375,8 @@ enum sl_code sl_calib_read(struct sl_calib *c, const uint8_t *bytes, size_t n,
         c->counts[k] = get64(bytes);
     bytes = get_reals(bytes, c->v, sl_calib_n_v(&c->shape));
     get_reals(bytes, c->u, sl_calib_n_u(&c->shape));
+    memset(c->v_low, 0, sl_calib_n_v(&c->shape) * sizeof(*c->v_low));
+    memset(c->u_low, 0, sl_calib_n_u(&c->shape) * sizeof(*c->u_low));
     return SL_OK;
 }
 

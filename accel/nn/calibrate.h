@@ -7,8 +7,9 @@
  * For a fixed head z is the feature vector at length 1 (0 where it has none). For an ordinary dense head
  * z is the feature vector as it is with a 1 behind it, whose column of W is the bias. A balanced
  * calibration keeps V apart by class, so that every class can be given the same weight, whoever takes
- * part. All sums are doubles: V is too ill-conditioned for less. Products go through BLAS and LAPACK, so
- * that equal bits need one BLAS kernel. Owns: the arrays of sl_calib. Thread: any, one at a time. */
+ * part. V is ill-conditioned (6e6 is met): sums are pairs of doubles, so that W depends neither on how
+ * samples are split over clients nor on the order of these. Products go through BLAS and LAPACK, so that
+ * equal bits need one BLAS kernel. Owns: the arrays of sl_calib. Thread: any, one at a time. */
 #ifndef SL_ACCEL_NN_CALIBRATE_H
 #define SL_ACCEL_NN_CALIBRATE_H
 
@@ -35,7 +36,8 @@ struct sl_calib {
     struct sl_calib_shape shape;
     uint64_t n, n_zero; /* samples; those whose features have no direction */
     uint64_t *counts;   /* [classes] samples; owned */
-    double *v, *u;      /* owned */
+    double *v, *u;          /* owned */
+    double *v_low, *u_low;  /* what v and u lack; owned */
 };
 
 /* The shape for a model's head. SL_E_INPUT: it has none that can be calibrated. SL_E_LIMIT: statistics
@@ -58,14 +60,13 @@ enum sl_code sl_calib_add(struct sl_calib *c, const double *z, const int32_t *la
 enum sl_code sl_calib_collect(struct sl_calib *c, struct sl_trainer *t, const float *values,
                               const struct sl_samples *samples, struct sl_err *err);
 
-/* sum += c, sum -= c; of one shape. Minus gives what the others sum to, but for rounding. */
+/* sum += c, of one shape. */
 void sl_calib_merge(struct sl_calib *sum, const struct sl_calib *c);
-void sl_calib_subtract(struct sl_calib *sum, const struct sl_calib *c);
 
 /* --- as bytes ---------------------------------------------------------------------------------
  *     0  "SLCALIB1"    8  width u32   12  classes u32   16  bias u32   20  balanced u32
  *    24  n u64        32  n_zero u64  40  counts u64 ... | v f64 ... | u f64 ...
- * little-endian. */
+ * little-endian; of pairs, the rounded sums. */
 uint64_t sl_calib_bytes(const struct sl_calib_shape *s);
 void sl_calib_write(const struct sl_calib *c, uint8_t *ret);
 /* Into c, which has the shape that is expected. SL_E_REJECTED for another one, another size. */
