@@ -49,14 +49,20 @@ step() {
     fi
 }
 
-# build DIR MESON-OPTIONS...: configures once, compiles; a failure ends the run
-build() {
+# configure DIR MESON-OPTIONS...: once; a failure ends the run
+configure() {
     local dir=$1
     shift
     note "build $dir ($*)"
     if [ ! -f "$dir/build.ninja" ]; then
         meson setup "$dir" "$@" >"$log/out" 2>&1 || { cat "$log/out"; failed=$((failed + 1)); finish; }
     fi
+}
+
+# build DIR MESON-OPTIONS...: configures, compiles all; a failure ends the run
+build() {
+    local dir=$1
+    configure "$@"
     if ! ninja -C "$dir" >"$log/out" 2>&1; then
         grep -E -A8 'FAILED|error' "$log/out" | head -n 60
         failed=$((failed + 1))
@@ -64,14 +70,15 @@ build() {
     fi
 }
 
-# suites DIR SUITE...: runs meson suites and adds their tests to the sums
+# suites DIR SUITE...: runs meson suites, after building what they need, and adds their tests to the
+# sums
 suites() {
     local dir=$1
     shift
     local args=()
     for s in "$@"; do args+=(--suite "$s"); done
     note "$dir: $*"
-    meson test -C "$dir" --no-rebuild --print-errorlogs "${args[@]}" >"$log/out" 2>&1
+    meson test -C "$dir" --print-errorlogs "${args[@]}" >"$log/out" 2>&1
     local rc=$?
     local ok bad
     ok=$(sed -n 's/^Ok: *\([0-9]*\).*/\1/p' "$log/out" | tail -n 1)
@@ -105,9 +112,9 @@ suites build-clang unit golden
 step "gcc and clang builds give the same model" scripts/same-digest.sh build-test build-clang
 
 export LSAN_OPTIONS=suppressions=$PWD/tests/lsan.supp:print_suppressions=0
-build build-asan -Db_sanitize=address,undefined -Doptimization=1
+configure build-asan -Db_sanitize=address,undefined -Doptimization=1
 suites build-asan unit kernels fuzz scenario
-build build-tsan -Db_sanitize=thread -Doptimization=1
+configure build-tsan -Db_sanitize=thread -Doptimization=1
 suites build-tsan threads
 
 if [ "$mode" = --full ]; then

@@ -12,12 +12,9 @@
 
 #include "common/rng.h"
 #include "tests/scenario/fixture.h"
+#include "tests/storms.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define COUNT 150 /* ten times slower */
-#else
-#define COUNT 1000
-#endif
+#define COUNT SL_STORMS(1000)
 #define SETTLED 20                      /* runs after which memory no longer grows */
 #define GROWTH_BYTES ((size_t)64 << 10) /* what the C library may keep */
 #define NO_CACHE "glibc.malloc.tcache_count=0" /* freed pieces would count as used */

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "tests/scenario/fixture.h"
+#include "tests/storms.h"
 
 static const char *const strategies[] = {
     "name: fedavg", "name: fedavgm", "name: fedprox, mu: 0.1", "name: fednova",
@@ -110,16 +111,16 @@ static void survive(const char *strategy, unsigned hidden, uint64_t n_storms)
 
 static void scaffold_and_fednova_survive_kills_and_power_cuts(void **state)
 {
-    survive("name: scaffold", 16, 40);
-    survive("name: fednova", 16, 40);
+    survive("name: scaffold", 16, SL_STORMS(40));
+    survive("name: fednova", 16, SL_STORMS(40));
 }
 
 static void state_of_the_server_and_robust_rules_survive_them_too(void **state)
 {
-    survive("name: fedadam", 16, 10);
-    survive("name: fedavgm", 16, 10);
-    survive("name: median", 16, 10);
-    survive("name: geometric-median", 16, 10);
+    survive("name: fedadam", 16, SL_STORMS(10));
+    survive("name: fedavgm", 16, SL_STORMS(10));
+    survive("name: median", 16, SL_STORMS(10));
+    survive("name: geometric-median", 16, SL_STORMS(10));
 }
 
 /* More than one chunk (model, update and variates): checked and added by jobs. */

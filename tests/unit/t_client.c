@@ -15,6 +15,7 @@
 
 #include "common/mem.h"
 #include "common/rng.h"
+#include "tests/storms.h"
 
 #define FLIGHT_MAX 256
 #define ROUNDS_MAX 8
@@ -1037,7 +1038,7 @@ static void storms_give_each_round_its_update_exactly_once(void **state)
 {
     static const size_t sizes[] = {4, 1000, SL_CHUNK_BYTES, SL_CHUNK_BYTES + 4,
                                    5 * SL_CHUNK_BYTES + 8};
-    for (uint64_t seed = 1; seed <= 400; seed++) {
+    for (uint64_t seed = 1; seed <= SL_STORMS(400); seed++) {
         struct world w;
         size_t a = sizes[seed % 5], b = sizes[seed / 5 % 5];
         world_init(&w, seed, 1 + (uint32_t)(seed % ROUNDS_MAX), a, b);

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* storms.h - how many storms a test draws where n are drawn without sanitizers, which make each about ten
+ * times slower. */
+#ifndef SL_TESTS_STORMS_H
+#define SL_TESTS_STORMS_H
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SL_STORMS(n) (((n) + 3) / 4)
+#else
+#define SL_STORMS(n) (n)
+#endif
+
+#endif
