@@ -3,7 +3,9 @@
  * features, the sum gives the best head in closed form, and of the old and the new head the one that does
  * better on the test set is published. A calibration is a round with a number of its own kind
  * (SL_ROUND_CALIBRATION): cohort, deadline, transfers, journal and restarts are those of rounds. Statistics
- * stay in the spool until the close and are added in client order, which fixes every bit of the sum. */
+ * stay in the spool until the close and are added in client order, which fixes every bit of the sum. They
+ * stay there after it, too: another calibration of the same model asks only who has not answered yet, and
+ * who has left since is out of the sum, which is made anew. Training uses their slots again. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,7 +78,7 @@ static bool due(const struct run *r)
 {
     if (r->calib.bytes == 0 || r->next_round == 0)
         return false;
-    if (r->calib.wanted)
+    if (r->calib.wanted > r->calib.number)
         return true;
     if (r->calib.at == r->next_round)
         return false;
@@ -127,6 +129,85 @@ static enum sl_code open_calibration(struct run *r, struct sl_err *err)
     return rc;
 }
 
+/* Are the bytes in the spool what the journal names? */
+static enum sl_code check_name(const struct run *r, const struct sl_member_row *row,
+                               struct sl_err *err)
+{
+    struct sl_store *s = r->c->env.store;
+    size_t n = (size_t)r->calib.bytes;
+    struct sl_blob_id found;
+    uint8_t *bytes = malloc(n);
+    if (bytes == NULL)
+        return sl_err_set(err, SL_E_NOMEM, "no memory for statistics");
+    enum sl_code rc = s->ops->spool_read(s, row->slot, 0, bytes, n, err);
+    if (rc == SL_OK)
+        sl_xxh3_128(bytes, n, &found);
+    free(bytes);
+    if (rc == SL_OK && !sl_blob_id_equal(&found, &row->blob.id))
+        rc = sl_err_set(err, SL_E_REJECTED, "damaged in the spool");
+    return rc;
+}
+
+/* Journals them for the open calibration, as the answer of the member at this position. */
+static enum sl_code take_kept(struct run *r, uint32_t position, const struct sl_member_row *row,
+                              struct sl_err *err)
+{
+    struct sl_store *s = r->c->env.store;
+    struct upload *u = &r->uploads[position];
+    struct sl_member_row again = *row;
+    again.order = r->next_order;
+    enum sl_code rc = s->ops->accept(s, r->id, r->round.number,
+                                     sl_round_remaining_ms(&r->round, r->c->now_ms), &again, err);
+    if (rc != SL_OK)
+        return rc;
+    upload_reset(u);
+    u->blob = again.blob;
+    u->meta = again.meta;
+    u->kept = true;
+    upload_take_up(r, position, &again);
+    return SL_OK;
+}
+
+static enum sl_code keep_statistics(struct run *r, const struct sl_member_row *row,
+                                    struct sl_err *err)
+{
+    const struct sl_member *m = sl_round_member(&r->round, row->client);
+    const struct sl_client_entry *e = sl_registry_at(&r->c->registry, row->client);
+    if (!row->accepted || m == NULL || e == NULL ||
+        memcmp(e->row.key, row->key, SL_KEY_BYTES) != 0)
+        return SL_OK; /* left, or another one has come in its place */
+    uint32_t position = (uint32_t)(m - r->round.members);
+    struct upload *u = &r->uploads[position];
+    if (m->state == SL_MEMBER_ACCEPTED) {
+        u->kept = sl_blob_id_equal(&u->blob.id, &row->blob.id);
+        return SL_OK;
+    }
+    enum sl_code rc = calibrate_check_meta(r, row->client, &row->meta, err);
+    if (rc == SL_OK)
+        rc = check_name(r, row, err);
+    if (rc == SL_OK)
+        rc = take_kept(r, position, row, err);
+    if (rc == SL_E_REJECTED) /* by what is allowed now, or damaged: the client is asked */
+        sl_log_write(r->c->env.log, SL_LOG_INFO, "statistics of client %" PRIu32
+                     " are not kept: %s", row->client, err->msg);
+    return rc == SL_E_REJECTED ? SL_OK : rc;
+}
+
+enum sl_code calibrate_keep(struct run *r, struct sl_err *err)
+{
+    struct sl_store *s = r->c->env.store;
+    struct sl_open_round last = {0};
+    bool present = false;
+    if (r->calib.at != r->next_round)
+        return SL_OK; /* of another model, and overwritten */
+    enum sl_code rc = s->ops->load_calibration(
+        s, r->id, (r->calib.number - 1) | SL_ROUND_CALIBRATION, &present, &last, err);
+    for (size_t i = 0; rc == SL_OK && present && i < last.n_members; i++)
+        rc = keep_statistics(r, &last.members[i], err);
+    free(last.members);
+    return rc;
+}
+
 bool calibrate_proceed(struct run *r)
 {
     struct sl_coordinator *c = r->c;
@@ -136,7 +217,7 @@ bool calibrate_proceed(struct run *r)
     enum sl_code rc = open_calibration(r, &err);
     if (rc == SL_E_FAILED) {
         sl_log_write(c->env.log, SL_LOG_WARN, "run %" PRIu64 ": calibration: %s", r->id, err.msg);
-        r->calib.wanted = false;
+        r->calib.wanted = r->calib.number;
         r->calib.at = r->next_round;
         return false;
     }
@@ -145,16 +226,24 @@ bool calibrate_proceed(struct run *r)
         return true;
     }
     run_begin_counting(r, 0);
-    sl_log_write(c->env.log, SL_LOG_INFO, "run %" PRIu64 ": calibration %" PRIu32 ": %zu clients",
-                 r->id, r->calib.number, r->round.n_members);
+    rc = calibrate_keep(r, &err);
+    if (rc != SL_OK) /* who is not kept is asked */
+        core_fault(c, rc, &err);
+    sl_log_write(c->env.log, SL_LOG_INFO, "run %" PRIu64 ": calibration %" PRIu32
+                 ": %zu clients, statistics of %zu are there", r->id, r->calib.number,
+                 r->round.n_members, r->round.n_accepted);
+    upload_advance(r);
     poll_serve(c);
     return true;
 }
 
 enum sl_code sl_coordinator_calibrate(struct sl_coordinator *c, uint64_t now_ms, struct sl_err *err)
 {
-    struct run *r = c->run;
     c->now_ms = now_ms;
+    enum sl_code rc = c->run == NULL ? run_take_up_done(c, err) : SL_OK;
+    if (rc != SL_OK && rc != SL_E_NOTFOUND)
+        return rc;
+    struct run *r = c->run;
     if (r == NULL || r->next_round == 0)
         return sl_err_set(err, SL_E_NOTFOUND, "calibrate: no run with a round done");
     if (r->calib.bytes == 0)
@@ -163,7 +252,15 @@ enum sl_code sl_coordinator_calibrate(struct sl_coordinator *c, uint64_t now_ms,
     if (r->phase == RUN_OVER && (r->failed || !r->ended || !run_idle(r)))
         return sl_err_set(err, SL_E_REFUSED, "calibrate: run %" PRIu64 " has %s", r->id,
                           r->failed ? "failed" : "not ended yet");
-    r->calib.wanted = true;
+    /* one that is open may not have asked everybody any more */
+    uint32_t wanted = r->calib.number + (calibrate_under_way(r) ? 2 : 1);
+    rc = c->env.store->ops->want_calibrations(c->env.store, r->id, wanted, err);
+    if (rc != SL_OK)
+        return rc;
+    SL_CRASH_POINT("after_wish");
+    r->calib.wanted = wanted;
+    if (r->phase == RUN_CLIENT_EVAL) /* measured again afterwards */
+        r->phase = RUN_WAITS;
     if (r->phase == RUN_OVER) { /* goes on for this; its end is reported already */
         r->ended = false;
         r->active = false;
@@ -176,12 +273,12 @@ enum sl_code sl_coordinator_calibrate(struct sl_coordinator *c, uint64_t now_ms,
 
 /* --- the close, on a worker --------------------------------------------------------------------------- */
 
-static enum sl_code add_statistics(const struct run *r, uint32_t position, uint8_t *bytes,
+static enum sl_code add_statistics(const struct run *r, uint32_t slot, uint8_t *bytes,
                                    struct sl_calib *one, struct sl_calib *sum, struct sl_err *err)
 {
     struct sl_store *s = r->c->env.store;
     size_t n = (size_t)r->calib.bytes;
-    enum sl_code rc = s->ops->spool_read(s, position, 0, bytes, n, err);
+    enum sl_code rc = s->ops->spool_read(s, slot, 0, bytes, n, err);
     if (rc == SL_OK)
         rc = sl_calib_read(one, bytes, n, err);
     if (rc == SL_OK)
@@ -200,7 +297,7 @@ static enum sl_code add_all(struct run *r, struct sl_calib *sum, struct sl_err *
     for (size_t i = 0; i < r->round.n_members && rc == SL_OK; i++) {
         if (r->round.members[i].state != SL_MEMBER_ACCEPTED)
             continue;
-        rc = add_statistics(r, (uint32_t)i, bytes, &one, sum, err);
+        rc = add_statistics(r, upload_slot(r, (uint32_t)i), bytes, &one, sum, err);
         r->calib.clients++;
     }
     r->calib.samples = sum->n;
@@ -286,18 +383,20 @@ static json_t *line_of(struct run *r, bool gave)
     const struct calibration *k = &r->calib;
     char digest[SL_DIGEST_HEX];
     bool better = gave && is_better(r);
-    uint64_t all = all_samples(r), up = 0;
-    for (size_t i = 0; i < r->round.n_members; i++)
-        if (r->round.members[i].state == SL_MEMBER_ACCEPTED)
+    uint64_t all = all_samples(r), up = 0, kept = 0;
+    for (size_t i = 0; i < r->round.n_members; i++) {
+        kept += r->uploads[i].kept;
+        if (r->round.members[i].state == SL_MEMBER_ACCEPTED && !r->uploads[i].kept)
             up += poll_bytes_up(r, &r->uploads[i]);
+    }
     double n = gave ? (double)k->before.n : 1;
     sl_hex(better ? r->work.digest : r->digest, SL_DIGEST_BYTES, digest);
     json_t *line = json_pack(
-        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o, s:o, s:o, s:o, s:s, s:b, s:I, s:I, s:f, s:f, "
+        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o, s:o, s:o, s:o, s:s, s:b, s:I, s:I, s:f, s:f, "
         "s:s}",
         "event", "calibration", "run", (json_int_t)r->id, "number", (json_int_t)k->number, "round",
         (json_int_t)r->next_round, "enrolled", (json_int_t)r->round.n_members, "clients",
-        (json_int_t)(gave ? k->clients : 0), "samples", (json_int_t)(gave ? k->samples : 0),
+        (json_int_t)(gave ? k->clients : 0), "kept", (json_int_t)kept, "samples", (json_int_t)(gave ? k->samples : 0),
         "share", gave && all > 0 ? (double)k->samples / (double)all : 0.0, "lambda",
         gave ? json_real(k->lambda) : json_null(), "accuracy_before",
         gave ? json_real((double)k->before.correct / n) : json_null(), "accuracy_after",
@@ -305,7 +404,7 @@ static json_t *line_of(struct run *r, bool gave)
         gave ? json_real(k->before.loss_sum / n) : json_null(), "loss_after",
         gave ? json_real(k->after.loss_sum / n) : json_null(), "published",
         better ? "calibrated" : "trained", "adopted", better && at_end(r), "bytes_up",
-        (json_int_t)up, "bytes_down", (json_int_t)(poll_bytes_down(r) * r->round.n_members),
+        (json_int_t)up, "bytes_down", (json_int_t)(poll_bytes_down(r) * (r->round.n_members - kept)),
         "latency_s", (double)(c->now_ms - r->opened_ms) * 1e-3, "wall_s",
         c->env.wall_s(c->env.ctx) - r->wall_open, "model_digest", digest);
     if (line != NULL && gave)
@@ -370,7 +469,6 @@ static void commit(struct run *r, bool gave)
     calibrate_recall(r, line);
     sl_round_deinit(&r->round); /* no member of it is one of a round */
     r->round.number = r->next_round - 1;
-    r->calib.wanted = false;
     r->phase = RUN_WAITS;
     c->said[0] = '\0';
     run_report(r, line);

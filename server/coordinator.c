@@ -492,7 +492,8 @@ static enum sl_code load_run(void *ctx, const struct sl_run_row *row)
         return SL_E_NOMEM;
     c->runs = more;
     struct run_entry *e = &c->runs[c->n_runs++];
-    *e = (struct run_entry){.id = row->id, .state = row->state};
+    *e = (struct run_entry){
+        .id = row->id, .state = row->state, .calibrations = row->calibrations};
     sl_text_copy(e->reason, sizeof(e->reason), row->reason);
     struct sl_plan plan;
     struct sl_err err;

@@ -32,7 +32,7 @@ struct check {
     struct sl_job job;
     struct check *next;
     struct run *run;
-    uint32_t round, position, client;
+    uint32_t round, position, client, slot;
     struct sl_blob_ref blob;
     struct sl_update_meta meta;
     double clip; /* result, as struct upload's */
@@ -43,7 +43,7 @@ struct check {
 /* What is known of a member's update; beside round.members, same position. */
 struct upload {
     struct run *run;
-    uint32_t position;         /* = slot in the spool */
+    uint32_t position;
     struct sl_blob_ref blob;   /* being transferred, or accepted */
     struct sl_update_meta meta;
     double clip;               /* factor that brings it down to aggregation.clip_norm; 1 = none */
@@ -51,6 +51,7 @@ struct upload {
     uint32_t n_have;
     struct check *check;       /* under way for this update, or NULL */
     bool added;
+    bool kept;                 /* statistics that the last calibration left */
     uint32_t order;            /* of acceptance */
     bool asks;                 /* a request waits for the check */
     sl_request_id request;
@@ -95,7 +96,7 @@ struct calibration {
     uint64_t bytes;  /* of one client's statistics; 0 = this model can't be calibrated */
     uint32_t number; /* of the next one */
     uint32_t at;     /* rounds done before the last one; UINT32_MAX = none yet */
-    bool wanted;     /* on demand */
+    uint32_t wanted; /* on demand: those of numbers below this */
     bool adopted;    /* the run's model has a calibrated head */
     char checkpoint[64]; /* of the model that is adopted */
     /* of the one under way */
@@ -172,6 +173,7 @@ struct run_entry {
     char name[SL_PLAN_NAME];
     char reason[SL_WIRE_REASON];
     char *plan_text; /* of a queued or active one; owned */
+    uint32_t calibrations; /* asked for when it was loaded */
 };
 
 struct sl_coordinator {
@@ -201,6 +203,8 @@ void run_name_model(struct run *r); /* as it is sent; from r->values and what va
 /* --- run_restore.c --- */
 /* Takes up the active run of the store, or the next one of the queue. */
 enum sl_code run_take_up(struct sl_coordinator *c, struct sl_err *err);
+/* The last run that is done, to be calibrated; SL_E_NOTFOUND when there is none. */
+enum sl_code run_take_up_done(struct sl_coordinator *c, struct sl_err *err);
 /* Is there a run to be taken up now? */
 bool run_waits_in_queue(const struct sl_coordinator *c);
 
@@ -238,6 +242,8 @@ void calibrate_recall(struct run *r, const json_t *line);
 enum sl_code calibrate_restore(struct run *r, struct sl_err *err); /* the adopted model */
 /* Room for as many members as there are clients. */
 enum sl_code calibrate_ready(struct run *r, struct sl_err *err);
+/* Members of the open calibration whose statistics for this model are there already have answered. */
+enum sl_code calibrate_keep(struct run *r, struct sl_err *err);
 /* Could these n bytes be client's statistics? SL_E_REJECTED with the reason. Any thread. */
 enum sl_code calibrate_check(const struct run *r, uint32_t client, const struct sl_update_meta *m,
                              const uint8_t *bytes, size_t n, struct sl_err *err);
@@ -255,6 +261,11 @@ void upload_drop(struct run *r, uint32_t client, const char *reason);
 void upload_close(struct run *r);
 /* Adds what is accepted and not added yet, or goes on to finalise. */
 void upload_advance(struct run *r);
+/* Where a member's update lies in the spool: statistics in a slot that is their client's own, so that they
+ * stay for the next calibration. */
+uint32_t upload_slot(const struct run *r, uint32_t position);
+/* The member's update is in, as the journal says: its blob and meta are set. May close the round. */
+void upload_take_up(struct run *r, uint32_t position, const struct sl_member_row *row);
 /* An accepted update as journalled: verified against its id, then added. */
 enum sl_code upload_restore(struct run *r, uint32_t position, const struct sl_member_row *row,
                             struct sl_err *err);

@@ -128,7 +128,8 @@ static enum sl_code restore(struct run *r, struct sl_err *err)
     struct sl_open_round open = {0};
     rc = s->ops->load_open_round(s, r->id, &present, &open, err);
     bool calibrates = rc == SL_OK && present && open.round == (r->calib.number | SL_ROUND_CALIBRATION);
-    if (rc == SL_OK && r->end_reported && !calibrates) { /* killed between the line and the state */
+    bool goes_on = calibrates || (!r->failed && r->calib.wanted > r->calib.number);
+    if (rc == SL_OK && r->end_reported && !goes_on) { /* killed between the line and the state */
         free(open.members);
         r->phase = RUN_OVER;
         run_put_end(r);
@@ -143,6 +144,8 @@ static enum sl_code restore(struct run *r, struct sl_err *err)
                      calibrates ? "calibration" : "round", open.round & ~SL_ROUND_CALIBRATION,
                      open.attempt);
         rc = reopen(r, &open, err);
+        if (rc == SL_OK && calibrates)
+            rc = calibrate_keep(r, err);
     }
     free(open.members);
     return rc;
@@ -181,6 +184,7 @@ static enum sl_code start(struct sl_coordinator *c, struct run_entry *e, struct 
         return rc;
     c->run = r;
     r->active = e->state == SL_RUN_ACTIVE; /* else run_proceed makes it so */
+    r->calib.wanted = e->calibrations;
     rc = restore(r, err);
     if (rc != SL_OK) { /* nothing of it is to go on */
         r->phase = RUN_OVER;
@@ -255,6 +259,28 @@ enum sl_code run_take_up(struct sl_coordinator *c, struct sl_err *err)
             return rc;
     }
     return SL_OK;
+}
+
+/* The plan of the entry's run, which the queue no longer holds. */
+static enum sl_code copy_plan(void *ctx, const struct sl_run_row *row)
+{
+    struct run_entry *e = ctx;
+    if (row->id != e->id || e->plan_text != NULL)
+        return SL_OK;
+    e->plan_text = strndup(row->plan_text, row->plan_bytes);
+    return e->plan_text == NULL ? SL_E_NOMEM : SL_OK;
+}
+
+enum sl_code run_take_up_done(struct sl_coordinator *c, struct sl_err *err)
+{
+    struct run_entry *last = NULL;
+    for (size_t i = 0; i < c->n_runs; i++)
+        if (c->runs[i].state == SL_RUN_DONE)
+            last = &c->runs[i];
+    if (last == NULL)
+        return sl_err_set(err, SL_E_NOTFOUND, "no run is done");
+    enum sl_code rc = c->env.store->ops->each_run(c->env.store, copy_plan, last, err);
+    return rc == SL_OK ? start(c, last, err) : rc;
 }
 
 enum sl_code sl_coordinator_submit(struct sl_coordinator *c, uint64_t now_ms,

@@ -57,12 +57,14 @@ struct sl_run_row {
     const char *plan_text; /* canonical plan; borrowed for the call, or until the next load */
     size_t plan_bytes;
     char reason[SL_WIRE_REASON]; /* why it ended */
+    uint32_t calibrations; /* that were asked for: those of lower numbers are to be made */
 };
 
 /* One member of a round as journalled. */
 struct sl_member_row {
     uint32_t client;
     bool accepted;
+    uint8_t key[SL_KEY_BYTES]; /* accepted: of who had the index then */
     uint32_t order;   /* accepted: 0, 1, ... in the order of acceptance */
     uint32_t slot;    /* accepted: where the update lies in the spool */
     struct sl_blob_ref blob;
@@ -72,7 +74,7 @@ struct sl_member_row {
 struct sl_open_round {
     uint32_t round, attempt;
     uint64_t remaining_ms; /* of the deadline, as last written */
-    struct sl_member_row *members; /* owned by the caller of load_open_round */
+    struct sl_member_row *members; /* owned by the caller of what loaded them */
     size_t n_members;
 };
 
@@ -120,6 +122,9 @@ struct sl_store_ops {
                             uint64_t *ret_id, struct sl_err *err); /* id 0: appended */
     enum sl_code (*set_run_state)(struct sl_store *s, uint64_t id, enum sl_run_state state,
                                   const char *reason, struct sl_err *err);
+    /* The run is active, and its calibrations of numbers below n are to be made. Synced. */
+    enum sl_code (*want_calibrations)(struct sl_store *s, uint64_t id, uint32_t n,
+                                      struct sl_err *err);
     enum sl_code (*each_run)(struct sl_store *s,
                              enum sl_code (*fn)(void *ctx, const struct sl_run_row *),
                              void *ctx, struct sl_err *err);
@@ -139,6 +144,10 @@ struct sl_store_ops {
                                  const struct sl_commit_row *row, struct sl_err *err);
     enum sl_code (*load_open_round)(struct sl_store *s, uint64_t run, bool *ret_present,
                                     struct sl_open_round *ret, struct sl_err *err);
+    /* A calibration's members, open or committed; of the run's last one that is committed at least. */
+    enum sl_code (*load_calibration)(struct sl_store *s, uint64_t run, uint32_t round,
+                                     bool *ret_present, struct sl_open_round *ret,
+                                     struct sl_err *err);
     enum sl_code (*load_last_commit)(struct sl_store *s, uint64_t run,
                                      struct sl_last_commit *ret, struct sl_err *err);
     /* Was client's update part of the committed round? *ret_known is false while the round is open or

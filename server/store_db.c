@@ -19,7 +19,7 @@ static const char schema[] =
     "CREATE TABLE token(id BLOB PRIMARY KEY, psk BLOB NOT NULL, idx INTEGER NOT NULL,"
     " used INTEGER NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE run(id INTEGER PRIMARY KEY, state INTEGER NOT NULL, plan BLOB NOT NULL,"
-    " reason TEXT NOT NULL);"
+    " reason TEXT NOT NULL, calibrations INTEGER NOT NULL DEFAULT 0);"
     "CREATE TABLE round(run INTEGER NOT NULL, round INTEGER NOT NULL,"
     " attempt INTEGER NOT NULL, remaining_ms INTEGER NOT NULL,"
     " committed INTEGER NOT NULL, digest BLOB, checkpoint TEXT, strategy BLOB,"
@@ -29,7 +29,7 @@ static const char schema[] =
     " ord INTEGER, slot INTEGER, blob BLOB, blob_size INTEGER, weight INTEGER,"
     " samples INTEGER, steps INTEGER, loss_sum REAL, first_loss REAL, encoding INTEGER,"
     " has_eval INTEGER, eval_samples INTEGER, eval_correct INTEGER, eval_loss REAL,"
-    " cost BLOB,"
+    " cost BLOB, key BLOB,"
     " PRIMARY KEY(run, round, client)) WITHOUT ROWID;"
     "CREATE TABLE report(run INTEGER NOT NULL, seq INTEGER NOT NULL, json TEXT NOT NULL,"
     " PRIMARY KEY(run, seq)) WITHOUT ROWID;";
@@ -47,7 +47,8 @@ static const char *const sql[SL_DB_N_STATEMENTS] = {
     [SL_DB_PUT_RUN] = "INSERT INTO run(id, state, plan, reason) VALUES(?4, ?1, ?2, ?3)"
                       " ON CONFLICT(id) DO UPDATE SET state = ?1, plan = ?2, reason = ?3",
     [SL_DB_SET_RUN] = "UPDATE run SET state = ?2, reason = ?3 WHERE id = ?1",
-    [SL_DB_EACH_RUN] = "SELECT id, state, plan, reason FROM run ORDER BY id",
+    [SL_DB_WANT_CALIBRATIONS] = "UPDATE run SET state = ?2, calibrations = ?3 WHERE id = ?1",
+    [SL_DB_EACH_RUN] = "SELECT id, state, plan, reason, calibrations FROM run ORDER BY id",
     [SL_DB_FIND_ROUND] = "SELECT committed FROM round WHERE run = ?1 AND round = ?2",
     [SL_DB_OPEN_ROUND] = "INSERT INTO round(run, round, attempt, remaining_ms, committed)"
                          " VALUES(?1, ?2, ?3, ?4, 0) ON CONFLICT(run, round)"
@@ -62,7 +63,7 @@ static const char *const sql[SL_DB_N_STATEMENTS] = {
         "UPDATE member SET accepted = 1, ord = ?4, slot = ?5, blob = ?6, blob_size = ?7,"
         " weight = ?8, samples = ?9, steps = ?10, loss_sum = ?11, first_loss = ?12,"
         " encoding = ?13, has_eval = ?14, eval_samples = ?15, eval_correct = ?16,"
-        " eval_loss = ?17, cost = ?18 WHERE run = ?1 AND round = ?2 AND client = ?3",
+        " eval_loss = ?17, cost = ?18, key = ?19 WHERE run = ?1 AND round = ?2 AND client = ?3",
     [SL_DB_UNACCEPT] = "UPDATE member SET accepted = 0"
                        " WHERE run = ?1 AND round = ?2 AND client = ?3 AND accepted = 1",
     [SL_DB_COMMIT_ROUND] =
@@ -77,7 +78,7 @@ static const char *const sql[SL_DB_N_STATEMENTS] = {
     [SL_DB_MEMBERS] =
         "SELECT client, accepted, ord, slot, blob, blob_size, weight, samples, steps,"
         " loss_sum, first_loss, encoding, has_eval, eval_samples, eval_correct, eval_loss,"
-        " cost"
+        " cost, key"
         " FROM member WHERE run = ?1 AND round = ?2 ORDER BY client",
     [SL_DB_LAST_COMMIT] = "SELECT round, digest, checkpoint, strategy FROM round"
                           " WHERE run = ?1 AND committed = 1 AND round < 2147483648"

@@ -15,7 +15,7 @@
 
 #include "common/error.h"
 
-#define SL_DB_SCHEMA 2 /* PRAGMA user_version of the files this program writes */
+#define SL_DB_SCHEMA 3 /* PRAGMA user_version of the files this program writes */
 
 enum sl_db_statement {
     SL_DB_PUT_CLIENT,
@@ -26,6 +26,7 @@ enum sl_db_statement {
     SL_DB_ADD_RUN,
     SL_DB_PUT_RUN,
     SL_DB_SET_RUN,
+    SL_DB_WANT_CALIBRATIONS,
     SL_DB_EACH_RUN,
     SL_DB_FIND_ROUND,
     SL_DB_OPEN_ROUND,

@@ -30,6 +30,8 @@ static enum sl_code read_member(sqlite3_stmt *st, struct sl_member_row *m,
     };
     if (rc == SL_OK)
         rc = sl_db_bytes(st, 16, (uint8_t *)&m->meta.cost, sizeof(m->meta.cost), err);
+    if (rc == SL_OK)
+        rc = sl_db_bytes(st, 17, m->key, SL_KEY_BYTES, err);
     return rc;
 }
 
@@ -84,6 +86,21 @@ enum sl_code sl_journal_open_round(struct sl_db *db, uint64_t run, bool *ret_pre
         return rc;
     }
     *ret_present = true;
+    *ret = r;
+    return SL_OK;
+}
+
+enum sl_code sl_journal_calibration(struct sl_db *db, uint64_t run, uint32_t round,
+                                    bool *ret_present, struct sl_open_round *ret,
+                                    struct sl_err *err)
+{
+    struct sl_open_round r = {.round = round};
+    enum sl_code rc = load_members(db, run, &r, err);
+    if (rc != SL_OK) {
+        free(r.members);
+        return rc;
+    }
+    *ret_present = r.n_members > 0;
     *ret = r;
     return SL_OK;
 }

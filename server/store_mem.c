@@ -178,6 +178,16 @@ static enum sl_code set_run_state(struct sl_store *base, uint64_t id,
     return log_synced(s, &op, NULL, 0, err);
 }
 
+static enum sl_code want_calibrations(struct sl_store *base, uint64_t id, uint32_t n,
+                                      struct sl_err *err)
+{
+    struct mem_store *s = self(base);
+    if (sl_mem_log_run(&s->l, id) == NULL)
+        return sl_err_set(err, SL_E_NOTFOUND, "journal has no such run");
+    struct sl_op op = {.kind = SL_OP_WANT_CALIBRATIONS, .run = id, .run_row.calibrations = n};
+    return log_synced(s, &op, NULL, 0, err);
+}
+
 static enum sl_code each_run(struct sl_store *base,
                              enum sl_code (*fn)(void *, const struct sl_run_row *),
                              void *ctx, struct sl_err *err)
@@ -358,6 +368,23 @@ static enum sl_code round_commit(struct sl_store *base, uint64_t run,
     return SL_OK;
 }
 
+static enum sl_code copy_round(const struct sl_round_entry *r, bool *ret_present,
+                               struct sl_open_round *ret, struct sl_err *err)
+{
+    struct sl_member_row *members = sl_calloc(r->n_members + 1, sizeof(*members));
+    if (members == NULL)
+        return no_memory(err);
+    if (r->n_members > 0)
+        memcpy(members, r->members, r->n_members * sizeof(*members));
+    *ret = (struct sl_open_round){.round = r->round,
+                                  .attempt = r->attempt,
+                                  .remaining_ms = r->remaining_ms,
+                                  .members = members,
+                                  .n_members = r->n_members};
+    *ret_present = true;
+    return SL_OK;
+}
+
 static enum sl_code load_open_round(struct sl_store *base, uint64_t run,
                                     bool *ret_present, struct sl_open_round *ret,
                                     struct sl_err *err)
@@ -372,16 +399,17 @@ static enum sl_code load_open_round(struct sl_store *base, uint64_t run,
         *ret_present = false;
         return SL_OK;
     }
-    struct sl_member_row *members = sl_calloc(r->n_members + 1, sizeof(*members));
-    if (members == NULL)
-        return no_memory(err);
-    memcpy(members, r->members, r->n_members * sizeof(*members));
-    *ret = (struct sl_open_round){.round = r->round,
-                                  .attempt = r->attempt,
-                                  .remaining_ms = r->remaining_ms,
-                                  .members = members,
-                                  .n_members = r->n_members};
-    *ret_present = true;
+    return copy_round(r, ret_present, ret, err);
+}
+
+static enum sl_code load_calibration(struct sl_store *base, uint64_t run, uint32_t round,
+                                     bool *ret_present, struct sl_open_round *ret,
+                                     struct sl_err *err)
+{
+    const struct sl_round_entry *r = sl_mem_log_round(&self(base)->l, run, round);
+    if (r != NULL)
+        return copy_round(r, ret_present, ret, err);
+    *ret_present = false;
     return SL_OK;
 }
 
@@ -551,6 +579,7 @@ static const struct sl_store_ops ops = {
     .enrol = enrol,
     .put_run = put_run,
     .set_run_state = set_run_state,
+    .want_calibrations = want_calibrations,
     .each_run = each_run,
     .round_open = round_open,
     .round_progress = round_progress,
@@ -558,6 +587,7 @@ static const struct sl_store_ops ops = {
     .unaccept = unaccept,
     .round_commit = round_commit,
     .load_open_round = load_open_round,
+    .load_calibration = load_calibration,
     .load_last_commit = load_last_commit,
     .was_included = was_included,
     .put_report = put_report,

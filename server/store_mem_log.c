@@ -205,15 +205,23 @@ static void apply_accept(struct sl_mem_log *l, const struct sl_op *op)
     *sl_mem_log_member(r, op->member.client) = op->member;
 }
 
+static void forget_members(struct sl_round_entry *r)
+{
+    free(r->members);
+    r->members = NULL;
+    r->n_members = 0;
+}
+
 /* Members of a committed round are not needed any more: the operation lists whom it
- * included. */
+ * included. Those of a calibration are, until the next one is committed. */
 static void apply_commit(struct sl_mem_log *l, const struct sl_op *op)
 {
     struct sl_round_entry *r = sl_mem_log_round(l, op->run, op->round);
     r->commit = op;
-    free(r->members);
-    r->members = NULL;
-    r->n_members = 0;
+    if (op->round >= SL_ROUND_CALIBRATION)
+        r = sl_mem_log_round(l, op->run, op->round - 1);
+    if (r != NULL)
+        forget_members(r);
 }
 
 /* Preconditions were checked before the operation was logged, so lookups find their rows.
@@ -232,6 +240,11 @@ static bool apply(struct sl_mem_log *l, const struct sl_op *op)
         run = sl_mem_log_run(l, op->run);
         run->state = op->run_row.state;
         memcpy(run->reason, op->run_row.reason, sizeof(run->reason));
+        return true;
+    case SL_OP_WANT_CALIBRATIONS:
+        run = sl_mem_log_run(l, op->run);
+        run->state = SL_RUN_ACTIVE;
+        run->calibrations = op->run_row.calibrations;
         return true;
     case SL_OP_ROUND:
         return apply_round(l, op);

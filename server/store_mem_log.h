@@ -17,6 +17,7 @@ enum sl_op_kind {
     SL_OP_TOKEN,
     SL_OP_RUN,
     SL_OP_RUN_STATE,
+    SL_OP_WANT_CALIBRATIONS,
     SL_OP_ROUND,
     SL_OP_PROGRESS,
     SL_OP_ACCEPT,

@@ -203,6 +203,15 @@ static enum sl_code set_run_state(struct sl_store *base, uint64_t id,
     return run_alone(s, st, true, "run state", "run", err);
 }
 
+static enum sl_code want_calibrations(struct sl_store *base, uint64_t id, uint32_t n,
+                                      struct sl_err *err)
+{
+    struct sqlite_store *s = self(base);
+    sqlite3_stmt *st = sl_db_bind(&s->db, SL_DB_WANT_CALIBRATIONS, "iii", (int64_t)id,
+                                  (int64_t)SL_RUN_ACTIVE, (int64_t)n);
+    return run_alone(s, st, true, "calibrations", "run", err);
+}
+
 static enum sl_code each_run(struct sl_store *base,
                              enum sl_code (*fn)(void *, const struct sl_run_row *),
                              void *ctx, struct sl_err *err)
@@ -220,6 +229,7 @@ static enum sl_code each_run(struct sl_store *base,
         r.plan_text = sqlite3_column_blob(st, 2);
         r.plan_bytes = (size_t)sqlite3_column_bytes(st, 2);
         sl_db_text(st, 3, r.reason, sizeof(r.reason));
+        r.calibrations = (uint32_t)sqlite3_column_int64(st, 4);
         rc = fn(ctx, &r);
         if (rc != SL_OK) {
             sqlite3_reset(st);
@@ -306,12 +316,13 @@ static enum sl_code write_accept(struct sqlite_store *s, uint64_t run, uint32_t 
 {
     const struct sl_update_meta *u = &m->meta;
     sqlite3_stmt *st = sl_db_bind(
-        &s->db, SL_DB_ACCEPT, "iiiiibiiiiddiiiidb", (int64_t)run, (int64_t)round,
+        &s->db, SL_DB_ACCEPT, "iiiiibiiiiddiiiidbb", (int64_t)run, (int64_t)round,
         (int64_t)m->client, (int64_t)m->order, (int64_t)m->slot, m->blob.id.bytes,
         (size_t)SL_XXH_BYTES, (int64_t)m->blob.size, (int64_t)u->weight,
         (int64_t)u->samples, (int64_t)u->steps, u->loss_sum, u->first_loss,
         (int64_t)u->encoding, (int64_t)u->has_eval, (int64_t)u->eval.samples,
-        (int64_t)u->eval.correct, u->eval.loss_sum, &u->cost, sizeof(u->cost));
+        (int64_t)u->eval.correct, u->eval.loss_sum, &u->cost, sizeof(u->cost),
+        m->key, (size_t)SL_KEY_BYTES);
     enum sl_code rc = sl_db_run(&s->db, st, "accept", err);
     return rc == SL_OK ? changed_one(s, "member", err) : rc;
 }
@@ -399,6 +410,13 @@ static enum sl_code load_open_round(struct sl_store *base, uint64_t run,
                                     struct sl_err *err)
 {
     return sl_journal_open_round(&self(base)->db, run, ret_present, ret, err);
+}
+
+static enum sl_code load_calibration(struct sl_store *base, uint64_t run, uint32_t round,
+                                     bool *ret_present, struct sl_open_round *ret,
+                                     struct sl_err *err)
+{
+    return sl_journal_calibration(&self(base)->db, run, round, ret_present, ret, err);
 }
 
 static enum sl_code load_last_commit(struct sl_store *base, uint64_t run,
@@ -530,6 +548,7 @@ static const struct sl_store_ops ops = {
     .enrol = enrol,
     .put_run = put_run,
     .set_run_state = set_run_state,
+    .want_calibrations = want_calibrations,
     .each_run = each_run,
     .round_open = round_open,
     .round_progress = round_progress,
@@ -537,6 +556,7 @@ static const struct sl_store_ops ops = {
     .unaccept = unaccept,
     .round_commit = round_commit,
     .load_open_round = load_open_round,
+    .load_calibration = load_calibration,
     .load_last_commit = load_last_commit,
     .was_included = was_included,
     .put_report = put_report,

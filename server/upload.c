@@ -39,10 +39,16 @@ void upload_reset(struct upload *u)
     u->n_have = 0;
     u->check = NULL; /* one under way finds that it is no longer wanted */
     u->added = false;
+    u->kept = false;
     u->asks = false;
     u->blob = (struct sl_blob_ref){0};
     u->meta = (struct sl_update_meta){0};
     u->clip = 1;
+}
+
+uint32_t upload_slot(const struct run *r, uint32_t position)
+{
+    return calibrate_under_way(r) ? r->round.members[position].client : position;
 }
 
 static uint64_t next_missing(const struct upload *u)
@@ -305,9 +311,10 @@ static void accept(struct run *r, struct upload *u, const uint8_t *bytes)
     struct sl_member_row row = {.client = client,
                                 .accepted = true,
                                 .order = r->next_order,
-                                .slot = u->position,
+                                .slot = upload_slot(r, u->position),
                                 .blob = u->blob,
                                 .meta = u->meta};
+    memcpy(row.key, sl_registry_at(&c->registry, client)->row.key, SL_KEY_BYTES);
     if (!journal(r, &row)) { /* no acknowledgement: the client keeps it and is asked again */
         if (u->asks)
             core_stall(c, u->request, 0);
@@ -333,7 +340,7 @@ static void accept(struct run *r, struct upload *u, const uint8_t *bytes)
 static void check_run(struct sl_job *job)
 {
     struct check *k = (struct check *)job;
-    k->rc = check_update(k->run, in_spool(k->position), k->client, &k->meta, &k->blob.id, &k->clip, &k->err);
+    k->rc = check_update(k->run, in_spool(k->slot), k->client, &k->meta, &k->blob.id, &k->clip, &k->err);
 }
 
 static void unlink_check(struct run *r, struct check *k)
@@ -398,6 +405,7 @@ static void begin_check(struct run *r, struct upload *u)
                         .round = r->round.number,
                         .position = u->position,
                         .client = r->round.members[u->position].client,
+                        .slot = upload_slot(r, u->position),
                         .blob = u->blob,
                         .meta = u->meta};
     r->checks = k;
@@ -459,7 +467,7 @@ static void complete(struct run *r, struct upload *u, sl_request_id id, const st
 static bool take_chunk(struct run *r, struct upload *u, const struct sl_msg *m, struct sl_err *err)
 {
     uint32_t chunk = (uint32_t)(m->put_chunk.offset / SL_CHUNK_BYTES);
-    enum sl_code rc = r->c->env.store->ops->spool_write(r->c->env.store, u->position,
+    enum sl_code rc = r->c->env.store->ops->spool_write(r->c->env.store, upload_slot(r, u->position),
                                                         m->put_chunk.offset, m->attachment,
                                                         m->attachment_bytes, err);
     if (rc != SL_OK)
@@ -644,7 +652,22 @@ void upload_advance(struct run *r)
         commit_start(r);
 }
 
-/* --- after a restart -------------------------------------------------------------------------------- */
+/* --- after a restart, and from one calibration to the next ------------------------------------------- */
+
+void upload_take_up(struct run *r, uint32_t position, const struct sl_member_row *row)
+{
+    struct upload *u = &r->uploads[position];
+    u->order = row->order;
+    u->accepted_ms = r->c->now_ms;
+    r->weight_in += u->meta.weight;
+    if (row->order >= r->next_order)
+        r->next_order = row->order + 1;
+    note_eval(r, row->client, &u->meta);
+    struct sl_round_event ev = {
+        .kind = SL_ROUND_EV_ACCEPTED, .now_ms = r->c->now_ms, .client = row->client};
+    if (sl_round_step(&r->round, &ev) == SL_ROUND_COMMIT)
+        r->phase = RUN_CLOSING;
+}
 
 enum sl_code upload_restore(struct run *r, uint32_t position, const struct sl_member_row *row,
                             struct sl_err *err)
@@ -654,9 +677,9 @@ enum sl_code upload_restore(struct run *r, uint32_t position, const struct sl_me
     struct sl_err why = {0};
     u->blob = row->blob;
     u->meta = row->meta;
-    bool good = row->slot == position && row->blob.size == upload_bytes(r) &&
-                check_update(r, in_spool(u->position), row->client, &u->meta, &u->blob.id, &u->clip, &why) ==
-                    SL_OK;
+    bool good = row->slot == upload_slot(r, position) && row->blob.size == upload_bytes(r) &&
+                check_update(r, in_spool(row->slot), row->client, &u->meta, &u->blob.id, &u->clip,
+                             &why) == SL_OK;
     if (!good) {
         sl_log_write(c->env.log, SL_LOG_WARN,
                      "spooled update of client %" PRIu32 " is damaged; asking for it again",
@@ -664,15 +687,6 @@ enum sl_code upload_restore(struct run *r, uint32_t position, const struct sl_me
         upload_reset(u);
         return c->env.store->ops->unaccept(c->env.store, r->id, r->round.number, row->client, err);
     }
-    u->order = row->order;
-    u->accepted_ms = c->now_ms;
-    r->weight_in += u->meta.weight;
-    if (row->order >= r->next_order)
-        r->next_order = row->order + 1;
-    note_eval(r, row->client, &u->meta);
-    struct sl_round_event ev = {
-        .kind = SL_ROUND_EV_ACCEPTED, .now_ms = c->now_ms, .client = row->client};
-    if (sl_round_step(&r->round, &ev) == SL_ROUND_COMMIT)
-        r->phase = RUN_CLOSING;
+    upload_take_up(r, position, row);
     return SL_OK;
 }

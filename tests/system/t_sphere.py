@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """SphereFed on real daemons: the fixed head, the calibration at the end, on demand and across a kill give
-what the simulator gives, bit for bit."""
+what the simulator gives, bit for bit; clients that come late add to it, and leave no trace when they go."""
 from fleet import Fleet, Failure, main, simulate, wait_for
 
 N = 6
@@ -91,7 +91,68 @@ def a_calibration_on_demand_covers_who_is_enrolled_now():
             raise Failure(f"{first} and {second}")
 
 
+def calibrated(f, n):
+    """Asks for a calibration; the n-th line of the report."""
+    f.ctl("calibrate")
+    wait_for(f"calibration {n}", lambda: len(lines(f.report(), "calibration")) == n + 1)
+    return lines(f.report(), "calibration")[n]
+
+
+def expect(line, clients, kept):
+    if (line["clients"], line["kept"]) != (clients, kept):
+        raise Failure(f"{clients} clients, {kept} of them kept, expected: {line}")
+
+
+def late_clients_add_and_who_leaves_is_subtracted_across_restarts():
+    with Fleet(N) as f:
+        plan = f.write("sphere.yaml", PLAN.replace("at_end: true, every: 2", "at_end: false")
+                       .replace("rounds: 3", "rounds: 3, min_clients: 5"))
+        f.start_server()
+        for i in range(N - 1):
+            f.add_client(i)
+        f.submit(plan)
+        f.finish()
+        first = calibrated(f, 0)
+        expect(first, N - 1, 0)
+        f.add_client(N - 1)
+        wait_for("the late client", lambda: f.status()["clients"]["registered"] == N)
+        expect(calibrated(f, 1), N, N - 1)
+        f.server.kill()
+        f.restart_server()
+        f.wait_server()
+        f.ctl("revoke", N - 1)
+        last = calibrated(f, 2)
+        expect(last, N - 1, N - 1)
+        for key in ("samples", "lambda", "accuracy_after", "loss_after"):
+            if last[key] != first[key]:
+                raise Failure(f"{key} is {last[key]} after the late client left, {first[key]} before it came")
+        if last["bytes_up"] != 0 or last["bytes_down"] != 0:
+            raise Failure(f"somebody was asked again: {last}")
+
+
+def a_calibration_that_was_asked_for_is_made_after_a_kill():
+    with Fleet(N) as f:
+        plan = f.write("sphere.yaml", PLAN.replace("at_end: true, every: 2", "at_end: false")
+                       .replace("rounds: 3", "rounds: 60"))
+        f.start_server(env={"SL_CRASH_AT": "after_wish"})
+        for i in range(N):
+            f.add_client(i)
+        f.submit(plan)
+        wait_for("a round", lambda: lines(f.report(), "round"))
+        f.ctl("calibrate", expect=None)
+        wait_for("the coordinator to die after the wish", lambda: not f.server.alive())
+        f.restart_server()
+        f.wait_server()
+        line = wait_for("the calibration", lambda: lines(f.report(), "calibration"))[0]
+        expect(line, N, 0)
+        f.finish()
+        if len(lines(f.report(), "calibration")) != 1:
+            raise Failure("one wish, two calibrations")
+
+
 if __name__ == "__main__":
     main([daemons_calibrate_as_the_simulator_does,
           a_coordinator_killed_in_a_calibration_goes_on_with_it,
-          a_calibration_on_demand_covers_who_is_enrolled_now])
+          a_calibration_on_demand_covers_who_is_enrolled_now,
+          late_clients_add_and_who_leaves_is_subtracted_across_restarts,
+          a_calibration_that_was_asked_for_is_made_after_a_kill])

@@ -48,6 +48,13 @@ static enum sl_code set_run_state(struct sl_store *s, uint64_t id,
                : behind(s)->set_run_state(s, id, state, reason, err);
 }
 
+static enum sl_code want_calibrations(struct sl_store *s, uint64_t id, uint32_t n,
+                                      struct sl_err *err)
+{
+    return refused(s, RIG_WANT_CALIBRATIONS, err) ? SL_E_NOSPACE
+                                                  : behind(s)->want_calibrations(s, id, n, err);
+}
+
 static enum sl_code put_client(struct sl_store *s, const struct sl_client_row *row,
                                struct sl_err *err)
 {
@@ -132,6 +139,7 @@ static void put_ops_in_front(struct rig *r)
     r->ops->real = r->store->ops;
     r->ops->seen = *r->store->ops;
     r->ops->seen.set_run_state = set_run_state;
+    r->ops->seen.want_calibrations = want_calibrations;
     r->ops->seen.put_client = put_client;
     r->ops->seen.round_open = round_open;
     r->ops->seen.accept = accept_update;

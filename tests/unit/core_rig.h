@@ -24,6 +24,7 @@
 /* Calls of the store that can be refused. */
 enum rig_call {
     RIG_SET_RUN_STATE,
+    RIG_WANT_CALIBRATIONS,
     RIG_PUT_CLIENT,
     RIG_ROUND_OPEN,
     RIG_ACCEPT,

@@ -134,6 +134,7 @@ static struct sl_member_row member(uint32_t index, uint32_t order, uint32_t slot
                                        .has_eval = true,
                                        .eval = {10, 9, 0.25}}};
     memset(m.blob.id.bytes, (int)index, SL_XXH_BYTES);
+    memset(m.key, (int)index + 1, SL_KEY_BYTES);
     return m;
 }
 
@@ -347,11 +348,67 @@ static void an_open_round_survives_a_kill(void **state)
     struct sl_member_row want = member(5, 0, 0);
     assert_true(r.members[1].accepted);
     assert_memory_equal(&r.members[1].blob, &want.blob, sizeof(want.blob));
+    assert_memory_equal(r.members[1].key, want.key, sizeof(want.key));
     assert_true(r.members[1].meta.loss_sum == want.meta.loss_sum);
     assert_true(r.members[1].meta.first_loss == want.meta.first_loss);
     assert_int_equal(r.members[1].meta.weight, 105);
     assert_int_equal(r.members[1].meta.eval.correct, 9);
     free(r.members);
+}
+
+static void the_last_calibration_keeps_its_members(void **state)
+{
+    struct fix *f = *state;
+    uint64_t run = add_run(f);
+    const uint32_t included[] = {2, 9}, first = SL_ROUND_CALIBRATION;
+    bool present = true;
+    struct sl_open_round r = {0};
+    OK(f->s->ops->load_calibration(f->s, run, first, &present, &r, &f->err));
+    assert_false(present);
+    open_round(f, run, first, 0, 1000);
+    accept_one(f, run, first, 2, 0);
+    accept_one(f, run, first, 9, 1);
+    commit_keeping(f, run, first, included, 2, NULL, NULL);
+    kill_store(f);
+    OK(f->s->ops->load_calibration(f->s, run, first, &present, &r, &f->err));
+    assert_true(present);
+    assert_int_equal(r.n_members, 3);
+    assert_false(r.members[1].accepted);
+    struct sl_member_row want = member(9, 1, 1);
+    assert_true(r.members[0].accepted && r.members[2].accepted);
+    assert_int_equal(r.members[2].slot, 1);
+    assert_memory_equal(&r.members[2].blob, &want.blob, sizeof(want.blob));
+    assert_memory_equal(r.members[2].key, want.key, sizeof(want.key));
+    free(r.members);
+    open_round(f, run, first + 1, 0, 1000); /* while the next one is open */
+    OK(f->s->ops->load_calibration(f->s, run, first, &present, &r, &f->err));
+    assert_true(present && r.members[0].accepted);
+    free(r.members);
+}
+
+static enum sl_code see_wanted(void *ctx, const struct sl_run_row *row)
+{
+    *(struct sl_run_row *)ctx = *row;
+    return SL_OK;
+}
+
+static void wanted_calibrations_survive_a_kill(void **state)
+{
+    struct fix *f = *state;
+    uint64_t run = add_run(f);
+    struct sl_run_row seen;
+    OK(f->s->ops->each_run(f->s, see_wanted, &seen, &f->err));
+    assert_int_equal(seen.calibrations, 0);
+    OK(f->s->ops->set_run_state(f->s, run, SL_RUN_DONE, "all rounds done", &f->err));
+    OK(f->s->ops->want_calibrations(f->s, run, 3, &f->err));
+    kill_store(f);
+    OK(f->s->ops->each_run(f->s, see_wanted, &seen, &f->err));
+    assert_int_equal(seen.calibrations, 3);
+    assert_int_equal(seen.state, SL_RUN_ACTIVE);
+    OK(f->s->ops->set_run_state(f->s, run, SL_RUN_DONE, "", &f->err));
+    OK(f->s->ops->each_run(f->s, see_wanted, &seen, &f->err));
+    assert_int_equal(seen.calibrations, 3);
+    FAILS(SL_E_NOTFOUND, f->s->ops->want_calibrations(f->s, run + 1, 1, &f->err));
 }
 
 static void another_attempt_keeps_what_was_accepted(void **state)
@@ -783,6 +840,8 @@ int main(void)
         BOTH(the_last_two_checkpoints_are_kept),
         BOTH(a_named_checkpoint_is_kept_until_another_one_is),
         BOTH(a_checkpoint_of_another_model_is_refused),
+        BOTH(the_last_calibration_keeps_its_members),
+        BOTH(wanted_calibrations_survive_a_kill),
         BOTH(the_report_comes_back_in_order),
         BOTH(the_spool_keeps_its_bytes_over_a_kill),
         MEMORY(a_power_cut_keeps_a_prefix_up_to_the_last_sync),
