@@ -318,9 +318,10 @@ bool commit_attempt(struct run *r)
 
 static void repeat(struct run *r)
 {
+    char name[ROUND_NAME];
     sl_log_write(r->c->env.log, SL_LOG_WARN,
-                 "round %" PRIu32 ": %zu of %zu updates, quorum %" PRIu32 "; attempt %" PRIu32,
-                 r->round.number, r->round.n_accepted, r->round.n_members, r->round.cfg.quorum,
+                 "%s: %zu of %zu updates, quorum %" PRIu32 "; attempt %" PRIu32,
+                 core_round_name(r->round.number, name), r->round.n_accepted, r->round.n_members, r->round.cfg.quorum,
                  r->round.attempt);
     r->unjournalled = true;
     commit_attempt(r);

@@ -11,6 +11,13 @@
 
 #define NEVER UINT64_MAX
 
+const char *core_round_name(uint32_t round, char ret[ROUND_NAME])
+{
+    snprintf(ret, ROUND_NAME, "%s %" PRIu32, round < SL_ROUND_CALIBRATION ? "round" : "calibration",
+             round & ~SL_ROUND_CALIBRATION);
+    return ret;
+}
+
 /* --- answers ------------------------------------------------------------------------------------ */
 
 static void reply(struct sl_coordinator *c, sl_request_id id, const struct sl_msg *m)
@@ -188,8 +195,9 @@ static void on_task_failed(struct sl_coordinator *c, struct sl_client_entry *e, 
         reply_ack(c, id, false, "no such task");
         return;
     }
-    sl_log_write(c->env.log, SL_LOG_WARN, "round %" PRIu32 ": client %" PRIu32 " failed: %s",
-                 r->round.number, client, m->task_failed.reason);
+    char name[ROUND_NAME];
+    sl_log_write(c->env.log, SL_LOG_WARN, "%s: client %" PRIu32 " failed: %s",
+                 core_round_name(r->round.number, name), client, m->task_failed.reason);
     struct sl_round_event ev = {.kind = SL_ROUND_EV_FAILED,
                                 .now_ms = c->now_ms,
                                 .client = client,

@@ -330,6 +330,9 @@ uint64_t poll_bytes_down(const struct run *r);
 uint64_t poll_bytes_up(const struct run *r, const struct upload *u);
 
 /* --- coordinator.c --- */
+#define ROUND_NAME 24
+/* "round 3", "calibration 0" of a number with its kind; returns ret. */
+const char *core_round_name(uint32_t round, char ret[ROUND_NAME]);
 void core_reply_put(struct sl_coordinator *c, sl_request_id id, enum sl_put_status status,
                     uint64_t next_offset, const char *reason);
 void core_fault(struct sl_coordinator *c, enum sl_code code, const struct sl_err *err);

@@ -51,19 +51,28 @@ json_t *sl_coordinator_status(const struct sl_coordinator *c, uint64_t now_ms)
     return status;
 }
 
-/* A committed round as its line of the report says. */
+/* A committed round as its line of the report says; -1: the last one, or the calibration after it. */
 struct find_round {
     int64_t round;
     json_t *found;
 };
 
+static bool is_wanted(const struct find_round *f, const json_t *line)
+{
+    const char *event = json_string_value(json_object_get(line, "event"));
+    if (event == NULL)
+        return false;
+    if (strcmp(event, "calibration") == 0)
+        return f->round < 0;
+    return strcmp(event, "round") == 0 &&
+           (f->round < 0 || json_integer_value(json_object_get(line, "round")) == f->round);
+}
+
 static enum sl_code match_round(void *ctx, const char *json)
 {
     struct find_round *f = ctx;
     json_t *line = json_loads(json, 0, NULL);
-    const char *event = json_string_value(json_object_get(line, "event"));
-    if (event != NULL && strcmp(event, "round") == 0 &&
-        json_integer_value(json_object_get(line, "round")) == f->round) {
+    if (is_wanted(f, line)) {
         json_decref(f->found);
         f->found = json_incref(line);
     }
@@ -86,8 +95,9 @@ static json_t *explain_open(const struct run *r)
                           ? json_real((double)(r->c->now_ms - e->seen_ms) * 1e-3)
                           : json_null()));
     }
-    return json_pack("{s:I, s:I, s:s, s:I, s:I, s:f, s:o}", "round", (json_int_t)r->round.number,
-                     "attempt", (json_int_t)r->round.attempt, "phase", phases[r->phase], "quorum",
+    return json_pack("{s:I, s:I, s:s, s:I, s:I, s:f, s:o}",
+                     calibrate_under_way(r) ? "calibration" : "round",
+                     (json_int_t)(r->round.number & ~SL_ROUND_CALIBRATION), "attempt", (json_int_t)r->round.attempt, "phase", phases[r->phase], "quorum",
                      (json_int_t)r->round.cfg.quorum, "accepted", (json_int_t)r->round.n_accepted,
                      "remaining_s",
                      (double)sl_round_remaining_ms(&r->round, r->c->now_ms) * 1e-3, "members",
@@ -104,14 +114,16 @@ json_t *sl_coordinator_explain(struct sl_coordinator *c, int64_t round, struct s
     bool current = r->phase == RUN_OPEN || r->phase == RUN_CLOSING || r->phase == RUN_FINALISES;
     if (current && (round < 0 || round == (int64_t)r->round.number))
         return explain_open(r);
-    struct find_round f = {.round = round < 0 ? (int64_t)r->next_round - 1 : round};
+    struct find_round f = {.round = round};
     enum sl_code rc = c->env.store->ops->each_report(c->env.store, r->id, match_round, &f, err);
     if (rc != SL_OK) {
         json_decref(f.found);
         return NULL;
     }
-    if (f.found == NULL)
+    if (f.found == NULL && round < 0)
+        sl_err_set(err, SL_E_NOTFOUND, "run %" PRIu64 " has no round yet", r->id);
+    else if (f.found == NULL)
         sl_err_set(err, SL_E_NOTFOUND, "run %" PRIu64 " has no round %" PRId64 " (%" PRIu32
-                   " committed)", r->id, f.round, r->next_round);
+                   " committed)", r->id, round, r->next_round);
     return f.found;
 }

@@ -231,8 +231,10 @@ static struct source in_spool(uint32_t slot)
 static void reject(struct run *r, uint32_t client, struct upload *u, const char *reason)
 {
     struct sl_coordinator *c = r->c;
-    sl_log_write(c->env.log, SL_LOG_WARN, "round %" PRIu32 ": update of client %" PRIu32
-                 " rejected: %s", r->round.number, client, reason);
+    char name[ROUND_NAME];
+    sl_log_write(c->env.log, SL_LOG_WARN, "%s: %s of client %" PRIu32 " rejected: %s",
+                 core_round_name(r->round.number, name),
+                 calibrate_under_way(r) ? "statistics" : "update", client, reason);
     if (u->asks)
         core_reply_put(c, u->request, SL_PUT_REJECTED, 0, reason);
     u->asks = false;
@@ -496,7 +498,7 @@ static void answer_late(struct sl_coordinator *c, uint32_t client, sl_request_id
                         const struct sl_msg *m)
 {
     const struct run *r = c->run;
-    char reason[SL_WIRE_REASON];
+    char reason[SL_WIRE_REASON], name[ROUND_NAME];
     struct sl_err err;
     bool known = false, included = false;
     if (r != NULL && m->put_chunk.run_id == r->id && m->put_chunk.round == r->round.number) {
@@ -514,8 +516,8 @@ static void answer_late(struct sl_coordinator *c, uint32_t client, sl_request_id
         core_fault(c, rc, &err);
         return;
     }
-    snprintf(reason, sizeof(reason), "run %" PRIu64 " round %" PRIu32 " is not open",
-             m->put_chunk.run_id, m->put_chunk.round);
+    snprintf(reason, sizeof(reason), "run %" PRIu64 " %s is not open", m->put_chunk.run_id,
+             core_round_name(m->put_chunk.round, name));
     core_reply_put(c, id, included ? SL_PUT_ACCEPTED : SL_PUT_STALE, 0, included ? "" : reason);
 }
 

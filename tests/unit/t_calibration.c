@@ -363,6 +363,29 @@ static void a_wish_that_can_not_be_journalled_is_not_acknowledged(void **state)
     rig_deinit(&r);
 }
 
+static void explain_names_a_calibration_by_its_number(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct sl_err err;
+    uint64_t run = finished(&r);
+    calibrate(&r);
+    expect_answer(&r, 0, run, 0);
+    json_t *open = sl_coordinator_explain(r.c, -1, &err);
+    assert_int_equal(rig_integer(open, "calibration"), 0);
+    assert_null(json_object_get(open, "round"));
+    json_decref(open);
+    rig_sleep(&r, r.now + 61000);
+    json_t *line = sl_coordinator_explain(r.c, -1, &err); /* who is missing, and why */
+    assert_string_equal(rig_text(line, "event"), "calibration");
+    assert_int_equal(json_array_size(json_object_get(line, "not_included")), 3);
+    json_decref(line);
+    line = sl_coordinator_explain(r.c, 0, &err);
+    assert_string_equal(rig_text(line, "event"), "round");
+    json_decref(line);
+    rig_deinit(&r);
+}
+
 static void without_a_run_there_is_nothing_to_calibrate(void **state)
 {
     (void)state;
@@ -467,6 +490,7 @@ int main(void)
         cmocka_unit_test(a_wish_for_a_run_that_is_over_outlives_a_kill),
         cmocka_unit_test(a_wish_during_a_calibration_is_one_for_another),
         cmocka_unit_test(a_wish_that_can_not_be_journalled_is_not_acknowledged),
+        cmocka_unit_test(explain_names_a_calibration_by_its_number),
         cmocka_unit_test(without_a_run_there_is_nothing_to_calibrate),
         cmocka_unit_test(poisoned_statistics_are_rejected_and_the_others_make_the_head),
         cmocka_unit_test(statistics_of_another_size_are_rejected),
