@@ -3,7 +3,7 @@
  * coordinator's answer as one line ("put: rejected: REASON", "ack: refused: REASON",
  * "no answer", "handshake: refused: REASON", ...) and exits 0; tests/system/t_bad_input.py checks
  * the line, and that the coordinator goes on. Linked by tests only.
- *   rogue PORT SERVER-KEY-HEX KEY-FILE TOKEN-FILE-or-"-" INDEX MISDEED */
+ *   rogue PORT SERVER-KEY-HEX KEY-FILE TOKEN-FILE-or-"-" INDEX MISDEED [SAMPLES [WIDTH CLASSES]] */
 #include <inttypes.h>
 #include <math.h>
 #include <sodium.h>
@@ -12,6 +12,7 @@
 #include <string.h>
 #include <uv.h>
 
+#include "accel/nn/calibrate.h"
 #include "common/handshake.h"
 #include "common/join_token.h"
 #include "common/keyfile.h"
@@ -34,6 +35,7 @@ struct rogue {
     uint32_t index;
     bool (*spoil)(uint8_t *frame, size_t *n); /* applied to sealed requests */
     bool twice;                               /* each sealed request is sent two times */
+    uint32_t width, classes;                  /* of the fixed head, for statistics */
 };
 
 static void on_reply(void *ctx, enum sl_code rc, struct sl_frame *reply)
@@ -174,7 +176,7 @@ static struct sl_msg registration(const struct rogue *r)
     return m;
 }
 
-static bool get_task(struct rogue *r)
+static bool get_task_of(struct rogue *r, enum sl_task_kind kind)
 {
     for (int i = 0; i < POLL_TRIES; i++) {
         struct sl_msg poll = {.kind = SL_MSG_POLL};
@@ -182,13 +184,18 @@ static bool get_task(struct rogue *r)
         if (!ask(r, &poll))
             continue; /* held longer than this program waits: ask again */
         if (r->answer.kind == SL_MSG_POLL_REPLY &&
-            r->answer.poll_reply.task.kind == SL_TASK_TRAIN) {
+            r->answer.poll_reply.task.kind == kind) {
             r->task = r->answer.poll_reply.task;
             return true;
         }
     }
     puts("no task");
     return false;
+}
+
+static bool get_task(struct rogue *r)
+{
+    return get_task_of(r, SL_TASK_TRAIN);
 }
 
 /* --- misdeeds with an update ------------------------------------------------------------------ */
@@ -278,6 +285,126 @@ static void push_update(struct rogue *r, size_t which, uint64_t weight)
     u.put.attachment_bytes = bytes;
     for (int i = 0; i < update_misdeeds[which].repeats; i++)
         ask_and_print(r, &u.put);
+    free(values);
+}
+
+/* --- misdeeds with statistics for a calibration ------------------------------------------------ */
+
+static void s_honest(struct sl_calib *c)
+{
+    (void)c;
+}
+static void s_nan(struct sl_calib *c)
+{
+    c->v[4] = NAN;
+}
+static void s_infinite(struct sl_calib *c)
+{
+    c->u[1] = INFINITY;
+}
+static void s_trace(struct sl_calib *c)
+{
+    c->v[0] += 1e-3;
+}
+/* Only a lower triangle travels: what is not symmetric can't be said. */
+static void s_semidefinite(struct sl_calib *c)
+{
+    c->v[1] += 2 * (double)c->n;
+}
+static void s_spread(struct sl_calib *c)
+{
+    for (uint32_t i = 0; i < c->shape.width; i++)
+        c->u[i] = i == 2 ? (double)c->counts[0] : 0;
+}
+static void s_mean(struct sl_calib *c)
+{
+    c->u[0] = 2 * (double)c->counts[0];
+}
+static void s_counts(struct sl_calib *c)
+{
+    c->counts[0]++;
+}
+static void s_shape(struct sl_calib *c)
+{
+    c->shape.bias = true;
+}
+static void s_said(struct sl_calib *c)
+{
+    c->n--;
+    c->counts[0]--;
+}
+
+static const struct {
+    const char *name;
+    void (*spoil)(struct sl_calib *c);
+    int samples_change; /* than are enrolled; in the statistics and what is said of them */
+    int size_change;
+    bool bad_checksum;
+    bool own_data; /* registers them as its own */
+} statistics_misdeeds[] = {
+    {"stat-honest", s_honest, 0, 0, false, false},
+    {"stat-nan", s_nan, 0, 0, false, false},
+    {"stat-infinite", s_infinite, 0, 0, false, false},
+    {"stat-trace", s_trace, 0, 0, false, false},
+    {"stat-semidefinite", s_semidefinite, 0, 0, false, false},
+    {"stat-spread", s_spread, 0, 0, false, false},
+    {"stat-mean", s_mean, 0, 0, false, false},
+    {"stat-counts", s_counts, 0, 0, false, false},
+    {"stat-shape", s_shape, 0, 0, false, false},
+    {"stat-said", s_said, 0, 0, false, false},
+    {"stat-more", s_honest, 1, 0, false, false},
+    {"stat-fewer", s_honest, -1, 0, false, false},
+    {"stat-short", s_honest, 0, -8, false, false},
+    {"stat-long", s_honest, 0, 8, false, false},
+    {"stat-checksum", s_honest, 0, 0, true, false},
+    {"stat-share", s_honest, 0, 0, false, true},
+};
+
+/* Of n samples near the axes, which stand for classes. */
+static void make_statistics(const struct rogue *r, uint64_t n, struct sl_calib *c)
+{
+    struct sl_calib_shape shape = {.width = r->width, .classes = r->classes};
+    struct sl_err err;
+    double *z = calloc(r->width, sizeof(*z));
+    if (z == NULL || sl_calib_init(c, &shape, &err) != SL_OK)
+        abort();
+    for (uint64_t i = 0; i < n; i++) {
+        int32_t label = (int32_t)(i % r->classes);
+        memset(z, 0, r->width * sizeof(*z));
+        z[(size_t)label % r->width] = 0.8;
+        z[(i + 1) % r->width] += (i + 1) % r->width == (size_t)label % r->width ? 0.2 : 0.6;
+        if (sl_calib_add(c, z, &label, 1, &err) != SL_OK)
+            abort();
+    }
+    free(z);
+}
+
+static void push_statistics(struct rogue *r, size_t which, uint64_t samples)
+{
+    uint64_t n = samples + (uint64_t)(int64_t)statistics_misdeeds[which].samples_change;
+    struct sl_calib c;
+    make_statistics(r, n, &c);
+    size_t whole = (size_t)sl_calib_bytes(&c.shape);
+    size_t bytes = whole + (size_t)(int64_t)statistics_misdeeds[which].size_change;
+    uint8_t *values = calloc(1, whole + 8);
+    if (values == NULL)
+        abort();
+    statistics_misdeeds[which].spoil(&c);
+    sl_calib_write(&c, values);
+    struct sl_msg put = {.kind = SL_MSG_PUT_CHUNK};
+    put.put_chunk.run_id = r->task.run_id;
+    put.put_chunk.round = r->task.round;
+    put.put_chunk.attempt = r->task.attempt;
+    put.put_chunk.has_meta = true;
+    put.put_chunk.meta = (struct sl_update_meta){.weight = n, .samples = n};
+    put.put_chunk.blob.size = bytes;
+    sl_xxh3_128(values, bytes, &put.put_chunk.blob.id);
+    if (statistics_misdeeds[which].bad_checksum)
+        put.put_chunk.blob.id.bytes[5] ^= 1;
+    put.attachment = values;
+    put.attachment_bytes = bytes;
+    ask_and_print(r, &put);
+    sl_calib_deinit(&c);
     free(values);
 }
 
@@ -471,6 +598,15 @@ static void act(struct rogue *r, const char *what, uint64_t weight)
                 push_update(r, i, weight);
             return;
         }
+    for (size_t i = 0; i < sizeof(statistics_misdeeds) / sizeof(statistics_misdeeds[0]); i++)
+        if (strcmp(statistics_misdeeds[i].name, what) == 0 && r->width > 0 && r->classes > 0) {
+            reg.reg.own_samples = statistics_misdeeds[i].own_data ? weight : 0;
+            if (!ask(r, &reg))
+                puts("no answer to registration");
+            else if (get_task_of(r, SL_TASK_CALIBRATE))
+                push_statistics(r, i, weight);
+            return;
+        }
     fprintf(stderr, "rogue: %s: unknown misdeed\n", what);
     exit(2);
 }
@@ -495,10 +631,15 @@ static void read_token(const char *path, struct sl_link_config *config)
 int main(int argc, char **argv)
 {
     if (argc < 7 || sodium_init() < 0) {
-        fprintf(stderr, "usage: rogue PORT SERVER-KEY KEY-FILE TOKEN-FILE|- INDEX MISDEED [WEIGHT]\n");
+        fprintf(stderr, "usage: rogue PORT SERVER-KEY KEY-FILE TOKEN-FILE|- INDEX MISDEED "
+                        "[SAMPLES [WIDTH CLASSES]]\n");
         return 2;
     }
     struct rogue r = {.index = (uint32_t)strtoul(argv[5], NULL, 10)};
+    if (argc > 9) {
+        r.width = (uint32_t)strtoul(argv[8], NULL, 10);
+        r.classes = (uint32_t)strtoul(argv[9], NULL, 10);
+    }
     struct sl_link_config config = {0};
     if (sl_key_parse(argv[2], config.server, &r.err) != SL_OK ||
         sl_keyfile_read(argv[3], config.secret, &r.err) != SL_OK) {

@@ -2,7 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """SphereFed on real daemons: the fixed head, the calibration at the end, on demand and across a kill give
 what the simulator gives, bit for bit; clients that come late add to it, and leave no trace when they go."""
-from fleet import Fleet, Failure, main, simulate, wait_for
+import os
+import re
+
+from fleet import BUILD, CTL, Fleet, Failure, main, run, simulate, wait_for
+
+ROGUE = os.path.join(BUILD, "tests", "system", "rogue")
 
 N = 6
 PLAN = """
@@ -150,9 +155,79 @@ def a_calibration_that_was_asked_for_is_made_after_a_kill():
             raise Failure("one wish, two calibrations")
 
 
+# What a client can send instead of its statistics, and the reason it is told. A V that is not symmetric is not
+# among them: only its lower triangle travels.
+POISON = [
+    ("stat-nan", r"V has a value that is not finite"),
+    ("stat-infinite", r"U has a value that is not finite"),
+    ("stat-trace", r"trace of V is 20\.001 \(20 expected\)"),
+    ("stat-semidefinite", r"not semidefinite"),
+    ("stat-spread", r"not semidefinite"),
+    ("stat-mean", r"sum of class 0 has length"),
+    ("stat-counts", r"classes of 21 samples together"),
+    ("stat-shape", r"another shape"),
+    ("stat-said", r"statistics of 19 samples, said were 20"),
+    ("stat-more", r"statistics of 21 samples \(1 to 20 enrolled\)"),
+    ("stat-fewer", r"statistics of 19 samples \(20 enrolled\)"),
+    ("stat-short", r"update of \d+ bytes \(\d+ expected\)"),
+    ("stat-long", r"update of \d+ bytes \(\d+ expected\)"),
+    ("stat-checksum", r"checksum"),
+]
+POISONED_PLAN = """
+run: {name: poisoned, seed: 1, rounds: 1, eval_every: 1}
+data: {dataset: synthetic, path: "height=8,width=8,classes=4,train=80,test=40", partition: {kind: iid, clients: 4}}
+model: {name: tiny, head: sphere, width: 16}
+train: {epochs: 1, batch_size: 10, lr: 0.05}
+selection: {deadline_s: 600}
+calibration: {max_share: 0.4}
+"""
+
+
+def poisoned_statistics_are_rejected_with_their_reason_and_the_others_make_the_head():
+    with Fleet(3) as f:
+        f.start_server()
+        key = f.path("rogue.key")
+        run([CTL, "keygen", key])
+        token = f.write("rogue.token", f.ctl("token", "--index", 3), 0o600)
+
+        def rogue(what, says, samples=20, token="-"):
+            out, _ = run([ROGUE, str(f.port), f.key, key, token, "3", what, str(samples), "16", "4"], timeout=120)
+            if not re.search(says, out):
+                raise Failure(f"{what}: the coordinator answered {out!r}, expected /{says}/")
+
+        rogue("register", r"^registered: 3", token=token)
+        for i in range(3):
+            f.add_client(i)
+        f.submit(f.write("poisoned.yaml", POISONED_PLAN))
+        rogue("honest", r"^put: accepted")
+        f.finish()
+        want = None
+        cases = [(what, says, 20) for what, says in POISON]
+        cases.append(("stat-share", r"statistics of 400 samples \(184 is a client's largest share\)", 400))
+        for n, (what, says, samples) in enumerate(cases):
+            f.ctl("calibrate")
+            rogue(what, r"^put: rejected: .*" + says, samples)
+            wait_for(f"calibration {n}", lambda: len(lines(f.report(), "calibration")) == n + 1)
+            line = lines(f.report(), "calibration")[n]
+            expect(line, 3, 0 if n == 0 else 3)
+            left_out = line["not_included"]
+            if [m["client"] for m in left_out] != [3] or not left_out[0]["reason"]:
+                raise Failure(f"{what}: {left_out}")
+            got = [line[k] for k in ("samples", "lambda", "accuracy_after", "loss_after")]
+            want = want or got
+            if got != want:
+                raise Failure(f"{what}: {got}, without the rogue {want}")
+        f.ctl("calibrate")
+        rogue("stat-honest", r"^put: accepted")
+        wait_for("the honest one", lambda: len(lines(f.report(), "calibration")) == len(cases) + 1)
+        expect(lines(f.report(), "calibration")[-1], 4, 3)
+        print(f"{len(cases)} kinds")
+
+
 if __name__ == "__main__":
     main([daemons_calibrate_as_the_simulator_does,
           a_coordinator_killed_in_a_calibration_goes_on_with_it,
           a_calibration_on_demand_covers_who_is_enrolled_now,
           late_clients_add_and_who_leaves_is_subtracted_across_restarts,
-          a_calibration_that_was_asked_for_is_made_after_a_kill])
+          a_calibration_that_was_asked_for_is_made_after_a_kill,
+          poisoned_statistics_are_rejected_with_their_reason_and_the_others_make_the_head])
