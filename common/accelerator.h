@@ -25,18 +25,23 @@ struct sl_accelerator {
     enum sl_accel_noise round_gradient; /* counter noise, shift registers, or none */
     double alpha, beta;
     uint32_t refresh; /* steps between two looks at the improvement r(X) */
-    uint32_t rows, cols; /* cost model: the array, its clock, energy of a pass and of a bit */
-    double mhz, e_pass, e_bit;
     /* fast: values of a group (0 = 16); tr: values of a group (0 = 8) */
     uint32_t g;
     /* tr (Term Revealing) */
     uint32_t bits_w, bits_x, k, s;
     enum sl_accel_encoder enc;
+    /* Cost model. fast, tr: the array (0 = 256 x 64, 64 x 128 cells) and energy of a bit
+     * moved; fast: of a pass of 16 elements; tr: of a term pair; rtn: bits of a word, how
+     * many words a cycle, energy of a multiply-add of ternary values and of floats; all:
+     * the clock (0 = 500, 170, 200). */
+    uint32_t rows, cols, word_bits, lanes;
+    double mhz, e_bit, e_pass, e_pair, e_ternary, e_fp32;
 };
 
 #define SL_ACCELERATOR_DEFAULTS                                                          \
-    {.alpha = 0.6, .beta = 0.3, .refresh = 1, .rows = 256, .cols = 64, .mhz = 500,       \
-     .e_pass = 1, .e_bit = 0.01, .bits_w = 8, .bits_x = 8, .k = 12, .s = 3}
+    {.alpha = 0.6, .beta = 0.3, .refresh = 1, .bits_w = 8, .bits_x = 8, .k = 12, .s = 3, \
+     .word_bits = 64, .lanes = 64, .e_bit = 0.01, .e_pass = 1, .e_pair = 1,              \
+     .e_ternary = 1 / 46.46, .e_fp32 = 1}
 
 /* What a task cost on the emulated hardware: multiply-accumulates asked for; work in the
  * hardware's own measure (FAST: passes of a multiplier, Term Revealing: term pairs, RTN:
@@ -58,9 +63,9 @@ struct sl_task_cost {
 #define SL_ENCODER_NAMES "naf", "window", "binary"
 
 /* Everything but `matmul`. prefix: "accelerator."; PLACE(f): where field f of the struct
- * lies; fast, tr: bits of the names of "<prefix>matmul" that bring the keys. The name lists
- * sl_precisions, ... stand before the table. */
-#define SL_ACCELERATOR_ROWS(prefix, PLACE, fast, tr)                                     \
+ * lies; fast, tr, rtn: bits of the names of "<prefix>matmul" that bring the keys. The name
+ * lists sl_precisions, ... stand before the table. */
+#define SL_ACCELERATOR_ROWS(prefix, PLACE, fast, tr, rtn)                                \
     {.path = prefix "precision", .type = SL_FIELD_ENUM, PLACE(precision),                \
      .names = sl_precisions, .selector = prefix "matmul", .selected = (fast)},           \
     {.path = prefix "g", .type = SL_FIELD_WHOLE, PLACE(g), .lo = 0, .hi = 4096,          \
@@ -77,16 +82,6 @@ struct sl_task_cost {
      .selector = prefix "matmul", .selected = (fast)},                                   \
     {.path = prefix "refresh", .type = SL_FIELD_WHOLE, PLACE(refresh), .lo = 1,          \
      .hi = 1000000, .unit = "steps", .selector = prefix "matmul", .selected = (fast)},   \
-    {.path = prefix "rows", .type = SL_FIELD_WHOLE, PLACE(rows), .lo = 1, .hi = 65536,   \
-     .selector = prefix "matmul", .selected = (fast)},                                   \
-    {.path = prefix "cols", .type = SL_FIELD_WHOLE, PLACE(cols), .lo = 1, .hi = 65536,   \
-     .selector = prefix "matmul", .selected = (fast)},                                   \
-    {.path = prefix "mhz", .type = SL_FIELD_REAL, PLACE(mhz), .min = 0, .max = 1e6,      \
-     .flags = SL_ROW_ABOVE_MIN, .selector = prefix "matmul", .selected = (fast)},        \
-    {.path = prefix "e_pass", .type = SL_FIELD_REAL, PLACE(e_pass), .min = 0,            \
-     .max = 1e9, .selector = prefix "matmul", .selected = (fast)},                       \
-    {.path = prefix "e_bit", .type = SL_FIELD_REAL, PLACE(e_bit), .min = 0, .max = 1e9,  \
-     .selector = prefix "matmul", .selected = (fast)},                                   \
     {.path = prefix "bits_w", .type = SL_FIELD_WHOLE, PLACE(bits_w), .lo = 2, .hi = 15,  \
      .selector = prefix "matmul", .selected = (tr)},                                     \
     {.path = prefix "bits_x", .type = SL_FIELD_WHOLE, PLACE(bits_x), .lo = 2, .hi = 15,  \
@@ -96,7 +91,27 @@ struct sl_task_cost {
     {.path = prefix "s", .type = SL_FIELD_WHOLE, PLACE(s), .lo = 1, .hi = 16,            \
      .selector = prefix "matmul", .selected = (tr)},                                     \
     {.path = prefix "enc", .type = SL_FIELD_ENUM, PLACE(enc), .names = sl_encoders,      \
-     .selector = prefix "matmul", .selected = (tr)}
+     .selector = prefix "matmul", .selected = (tr)},                                     \
+    {.path = prefix "rows", .type = SL_FIELD_WHOLE, PLACE(rows), .lo = 0, .hi = 65536,   \
+     .selector = prefix "matmul", .selected = (fast) | (tr)},                            \
+    {.path = prefix "cols", .type = SL_FIELD_WHOLE, PLACE(cols), .lo = 0, .hi = 65536,   \
+     .selector = prefix "matmul", .selected = (fast) | (tr)},                            \
+    {.path = prefix "word_bits", .type = SL_FIELD_WHOLE, PLACE(word_bits), .lo = 1,      \
+     .hi = 4096, .selector = prefix "matmul", .selected = (rtn)},                        \
+    {.path = prefix "lanes", .type = SL_FIELD_WHOLE, PLACE(lanes), .lo = 1, .hi = 65536, \
+     .selector = prefix "matmul", .selected = (rtn)},                                    \
+    {.path = prefix "mhz", .type = SL_FIELD_REAL, PLACE(mhz), .min = 0, .max = 1e6,      \
+     .selector = prefix "matmul", .selected = (fast) | (tr) | (rtn)},                    \
+    {.path = prefix "e_bit", .type = SL_FIELD_REAL, PLACE(e_bit), .min = 0, .max = 1e9,  \
+     .selector = prefix "matmul", .selected = (fast) | (tr)},                            \
+    {.path = prefix "e_pass", .type = SL_FIELD_REAL, PLACE(e_pass), .min = 0,            \
+     .max = 1e9, .selector = prefix "matmul", .selected = (fast)},                       \
+    {.path = prefix "e_pair", .type = SL_FIELD_REAL, PLACE(e_pair), .min = 0,            \
+     .max = 1e9, .selector = prefix "matmul", .selected = (tr)},                         \
+    {.path = prefix "e_ternary", .type = SL_FIELD_REAL, PLACE(e_ternary), .min = 0,      \
+     .max = 1e9, .selector = prefix "matmul", .selected = (rtn)},                        \
+    {.path = prefix "e_fp32", .type = SL_FIELD_REAL, PLACE(e_fp32), .min = 0,            \
+     .max = 1e9, .selector = prefix "matmul", .selected = (rtn)}
 
 /* The name lists that a table with these rows needs. */
 #define SL_ACCELERATOR_NAMES                                                             \

@@ -197,7 +197,8 @@ static const struct sl_row rows[] = {
     REAL("aggregation.clip_norm", aggregation.clip_norm, 0, 1e9, 0),
 
     ENUM("accelerator.matmul", accelerator.matmul, matmuls),
-    SL_ACCELERATOR_ROWS("accelerator.", ACCELERATOR, 1 << SL_MATMUL_FAST, 1 << SL_MATMUL_TR),
+    SL_ACCELERATOR_ROWS("accelerator.", ACCELERATOR, 1 << SL_MATMUL_FAST, 1 << SL_MATMUL_TR,
+                        1 << SL_MATMUL_RTN),
     FIXED("accelerator.softmax", softmaxes),
     FIXED("accelerator.memory", only_none),
     ENUM("uplink.encoding", uplink.encoding, uplinks),

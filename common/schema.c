@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ROWS_MAX 128
+#define ROWS_MAX 192
 #define KEY_BYTES 200
 
 /* A table being bound: which node stands for which row. */

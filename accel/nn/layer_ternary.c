@@ -393,7 +393,7 @@ static void count(const struct sl_layer *l, const struct sl_pass_ctx *c,
         c->unit->options.rtn == NULL ? sl_rtn_defaults() : *c->unit->options.rtn;
     to->calls[SL_PASS_FORWARD]++;
     to->macs[SL_PASS_FORWARD] += outputs * s->taps;
-    to->work[SL_PASS_FORWARD] += outputs * s->tap_words;
+    to->work[SL_PASS_FORWARD] += outputs * ((s->taps + o.word_bits - 1) / o.word_bits);
     to->ternary_macs += outputs * s->taps;
     to->cycles[SL_PASS_FORWARD] += sl_rtn_cycles(&o, outputs, 1, s->taps);
     to->conversions[SL_PASS_FORWARD] += converted;

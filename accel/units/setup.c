@@ -3,9 +3,6 @@
 
 #include <stdio.h>
 
-#define TR_E_PAIR 1.0
-#define TR_E_BIT 0.01
-
 static enum sl_code set_up_fast(const struct sl_accelerator *a, struct sl_fast_options *o,
                                 struct sl_err *err)
 {
@@ -31,9 +28,9 @@ static enum sl_code set_up_fast(const struct sl_accelerator *a, struct sl_fast_o
     o->alpha = a->alpha;
     o->beta = a->beta;
     o->refresh = a->refresh;
-    o->rows = a->rows;
-    o->cols = a->cols;
-    o->hz = a->mhz * 1e6;
+    o->rows = a->rows == 0 ? o->rows : a->rows;
+    o->cols = a->cols == 0 ? o->cols : a->cols;
+    o->hz = a->mhz == 0 ? o->hz : a->mhz * 1e6;
     o->e_pass = a->e_pass;
     o->e_bit = a->e_bit;
     return sl_fast_check(o, err);
@@ -52,7 +49,24 @@ static enum sl_code set_up_tr(const struct sl_accelerator *a, struct sl_tr_optio
     o->k = a->k;
     o->s = a->s;
     o->enc = encoders[a->enc];
+    o->rows = a->rows == 0 ? o->rows : a->rows;
+    o->cols = a->cols == 0 ? o->cols : a->cols;
+    o->hz = a->mhz == 0 ? o->hz : a->mhz * 1e6;
+    o->e_pair = a->e_pair;
+    o->e_bit = a->e_bit;
     return sl_tr_check(o, err);
+}
+
+static enum sl_code set_up_rtn(const struct sl_accelerator *a, struct sl_rtn_options *o,
+                               struct sl_err *err)
+{
+    *o = sl_rtn_defaults();
+    o->word_bits = a->word_bits;
+    o->lanes = a->lanes;
+    o->hz = a->mhz == 0 ? o->hz : a->mhz * 1e6;
+    o->e_ternary = a->e_ternary;
+    o->e_fp32 = a->e_fp32;
+    return sl_rtn_check(o, err);
 }
 
 enum sl_code sl_unit_setup(const struct sl_accelerator *a, struct sl_unit_setup *ret,
@@ -73,6 +87,7 @@ enum sl_code sl_unit_setup(const struct sl_accelerator *a, struct sl_unit_setup 
         break;
     case SL_MATMUL_RTN:
         s.unit = &sl_matmul_rtn;
+        rc = set_up_rtn(a, &s.rtn, err);
         break;
     }
     if (rc != SL_OK)
@@ -84,7 +99,8 @@ enum sl_code sl_unit_setup(const struct sl_accelerator *a, struct sl_unit_setup 
 struct sl_unit_options sl_unit_setup_options(const struct sl_unit_setup *s)
 {
     return (struct sl_unit_options){.fast = s->unit == &sl_matmul_fast ? &s->fast : NULL,
-                                    .tr = s->unit == &sl_matmul_tr ? &s->tr : NULL};
+                                    .tr = s->unit == &sl_matmul_tr ? &s->tr : NULL,
+                                    .rtn = s->unit == &sl_matmul_rtn ? &s->rtn : NULL};
 }
 
 void sl_unit_text(const struct sl_accelerator *a, char ret[SL_UNIT_TEXT])
@@ -143,7 +159,9 @@ void sl_unit_cost(const struct sl_unit_setup *s, const struct sl_unit_ledger *l,
     }
     if (s->unit == &sl_matmul_fast)
         c.energy = sl_fast_energy(&s->fast, l);
-    else if (s->unit != &sl_matmul_fp32)
-        c.energy = TR_E_PAIR * (double)c.work + TR_E_BIT * (double)c.bits;
+    else if (s->unit == &sl_matmul_tr)
+        c.energy = sl_tr_energy(&s->tr, l);
+    else if (s->unit == &sl_matmul_rtn)
+        c.energy = sl_rtn_energy(&s->rtn, l);
     *ret = c;
 }

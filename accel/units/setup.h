@@ -6,6 +6,7 @@
 
 #include "accel/units/fast.h"
 #include "accel/units/matmul.h"
+#include "accel/units/rtn.h"
 #include "accel/units/tr.h"
 #include "common/accelerator.h"
 #include "common/error.h"
@@ -14,6 +15,7 @@ struct sl_unit_setup {
     const struct sl_matmul_unit *unit;
     struct sl_fast_options fast;
     struct sl_tr_options tr;
+    struct sl_rtn_options rtn;
 };
 
 /* SL_E_RANGE for options that do not fit together. */
@@ -30,9 +32,8 @@ void sl_unit_text(const struct sl_accelerator *a, char ret[SL_UNIT_TEXT]);
 struct sl_unit_ledger sl_unit_ledger_since(const struct sl_unit_ledger *now,
                                            const struct sl_unit_ledger *before);
 
-/* A ledger's sums over the passes. Energy in the units of the options: FAST e_pass a pass
- * of 16 elements and e_bit a bit; Term Revealing and RTN one a term pair or a word, and
- * 0.01 a bit; 0 for fp32, which emulates nothing. */
+/* A ledger's sums over the passes. Energy in the units of the options, as sl_fast_energy,
+ * sl_tr_energy and sl_rtn_energy say; 0 for fp32, which emulates nothing. */
 void sl_unit_cost(const struct sl_unit_setup *s, const struct sl_unit_ledger *l,
                   struct sl_task_cost *ret);
 

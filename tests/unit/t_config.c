@@ -123,6 +123,14 @@ static void every_key_of_a_client_config_is_read(void **state)
     sl_client_config_deinit(&c);
     const struct sl_client_config zero = {0};
     assert_memory_equal(&c, &zero, sizeof(zero));
+    assert_int_equal(client(CLIENT "hardware: {matmul: rtn, word_bits: 32, lanes: 8, mhz: 50, "
+                                   "e_ternary: 0.1, e_fp32: 2}\n",
+                            "/f", NULL, &c, &err),
+                     SL_OK);
+    const struct sl_accelerator *a = &c.hardware.accelerator;
+    assert_true(a->matmul == SL_MATMUL_RTN && a->word_bits == 32 && a->lanes == 8 &&
+                a->mhz == 50 && a->e_ternary == 0.1 && a->e_fp32 == 2);
+    sl_client_config_deinit(&c);
 }
 
 static void options_of_a_synthetic_set_are_no_path(void **state)
@@ -216,8 +224,14 @@ static void bad_client_configs_are_refused(void **state)
          "c:4: hardware.precision: 9 is not available (adaptive, low, high, 1, 2, 3, 4, 5, 6, 7, "
          "8)"},
         {CLIENT "hardware: {gpu: 1}\n", "c:4: hardware.gpu: unknown key (allowed here: matmul, precision, g, e, round, "
-         "round_gradient, alpha, beta, refresh, rows, cols, mhz, e_pass, e_bit, bits_w, bits_x, k, s, "
-         "enc)"},
+         "round_gradient, alpha, beta, refresh, bits_w, bits_x, k, s, enc, rows, cols, word_bits, "
+         "lanes, mhz, e_bit, e_pass, e_pair, e_ternary, e_fp32)"},
+        {CLIENT "hardware: {matmul: rtn, lanes: 65537}\n",
+         "c:4: hardware.lanes: 65537 is out of range (1 to 65536)"},
+        {CLIENT "hardware: {matmul: tr, lanes: 8}\n",
+         "c:4: hardware.lanes: is no key of hardware.matmul: tr"},
+        {CLIENT "hardware: {matmul: fast, mhz: 1000001}\n",
+         "c:4: hardware.mhz: 1000001 is out of range (0 to 1000000)"},
         {CLIENT "data: {dataset: mnist}\n",
          "c:4: data.dataset: mnist is not available (fashion-mnist, idx, cifar10, csv, npz, "
          "synthetic)"},
