@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Builds for arm64 in a Debian sysroot of its own and runs it under qemu: the golden vectors of the
-# emulated formats, and a FAST round whose model must be the one of this machine.
+# Builds for arm64 in a Debian sysroot of its own and runs it under qemu: the kernels of the emulated
+# units against their definitions, the golden vectors of the formats, and a FAST round whose model must
+# be the one of this machine.
 #   scripts/arm64.sh            build folder build-arm64, sysroot build-arm64-root (170 MB)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -48,14 +49,23 @@ cpu_family = 'aarch64'
 cpu = 'aarch64'
 endian = 'little'
 EOF
-[ -f build-arm64/build.ninja ] || meson setup build-arm64 --cross-file "$root/cross.ini" -Dtests=false >/dev/null
-ninja -C build-arm64 accel/starling-accel sim/starling-sim >build-arm64/ninja.log || {
+if [ -f build-arm64/build.ninja ]; then
+    meson configure build-arm64 -Dtests=true >/dev/null
+else
+    meson setup build-arm64 --cross-file "$root/cross.ini" -Dtests=true >/dev/null
+fi
+kernels=tests/kernels/t_kernels
+ninja -C build-arm64 accel/starling-accel sim/starling-sim ${kernels}_bfp ${kernels}_units >build-arm64/ninja.log || {
     grep -E -A6 'FAILED|error' build-arm64/ninja.log | head -n 40
     exit 1
 }
 
 arm() { qemu-aarch64-static -L "$root" -E "LD_LIBRARY_PATH=/$lib/openblas-pthread" -U OPENBLAS_CORETYPE "$@"; }
 arm build-arm64/accel/starling-accel info
+arm build-arm64/${kernels}_units neon 2>&1 | tail -n 1
+for level in neon neon,dotprod; do
+    arm build-arm64/${kernels}_bfp $level 2>&1 | tail -n 1
+done
 arm build-arm64/accel/starling-accel check tests/golden/accel --only hash64 --only 'fast_*' --only 'tr_*' \
     --only 'rtn_*' | tail -n 1
 

@@ -16,4 +16,8 @@ void sl_rtn_ops_init(struct sl_rtn_ops *ops, uint32_t cpu)
     if ((cpu & SL_CPU_AVX512) && (cpu & SL_CPU_VPOPCNTDQ))
         ops->dots = sl_rtn_dots_vpopcntdq;
 #endif
+#if defined(SL_HAVE_NEON)
+    if (cpu & SL_CPU_NEON)
+        *ops = sl_rtn_ops_neon;
+#endif
 }

@@ -57,7 +57,8 @@ struct sl_rtn_ops {
 void sl_rtn_ops_init(struct sl_rtn_ops *ops, uint32_t cpu);
 
 /* Variants; sl_rtn_dots_vpopcntdq takes the place of dots where AVX-512 counts bits. */
-extern const struct sl_rtn_ops sl_rtn_ops_c, sl_rtn_ops_avx2, sl_rtn_ops_avx512;
+extern const struct sl_rtn_ops sl_rtn_ops_c, sl_rtn_ops_avx2, sl_rtn_ops_avx512,
+    sl_rtn_ops_neon;
 void sl_rtn_dots_vpopcntdq(size_t m, size_t n, size_t words, const uint64_t *a_flag,
                            const uint64_t *a_sign, const uint64_t *packed, int32_t *d,
                            size_t ldd);

@@ -14,4 +14,8 @@ void sl_tr_ops_init(struct sl_tr_ops *ops, uint32_t cpu)
     if (cpu & SL_CPU_AVX512)
         *ops = sl_tr_ops_avx512;
 #endif
+#if defined(SL_HAVE_NEON)
+    if (cpu & SL_CPU_NEON)
+        *ops = sl_tr_ops_neon;
+#endif
 }

@@ -70,6 +70,7 @@ struct sl_tr_ops {
 
 void sl_tr_ops_init(struct sl_tr_ops *ops, uint32_t cpu);
 
-extern const struct sl_tr_ops sl_tr_ops_c, sl_tr_ops_avx2, sl_tr_ops_avx512;
+extern const struct sl_tr_ops sl_tr_ops_c, sl_tr_ops_avx2, sl_tr_ops_avx512,
+    sl_tr_ops_neon;
 
 #endif

@@ -35,10 +35,12 @@ static const struct variant {
     {"tr", "c", 0},
     {"tr", "avx2", SL_CPU_AVX2},
     {"tr", "avx512", SL_CPU_AVX512},
+    {"tr", "neon", SL_CPU_NEON},
     {"rtn", "c", 0},
     {"rtn", "avx2", SL_CPU_AVX2},
     {"rtn", "avx512", SL_CPU_AVX512},
     {"rtn", "avx512 vpopcntdq", SL_CPU_AVX512 | SL_CPU_VPOPCNTDQ},
+    {"rtn", "neon", SL_CPU_NEON},
 };
 #define N_VARIANTS (sizeof(variants) / sizeof(variants[0]))
 
