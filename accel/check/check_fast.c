@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "accel/kernels/kernels.h"
 #include "accel/units/bfp.h"
+#include "accel/units/bfp_packed.h"
 #include "common/mem.h"
 #include "common/rng.h"
 
@@ -104,114 +104,15 @@ static void expect_converted(struct sl_vector *v, size_t set, const struct conve
     sl_vector_expect_int(v, "out_n_inf", set, (int64_t)c->out.n_inf);
 }
 
-/* The packed forms of a conversion, or NULL. */
-struct packed {
-    struct sl_bfp_wide wide;
-    struct sl_bfp_rows rows;
-    struct sl_bfp_columns columns;
-};
-
-static void packed_deinit(struct packed *p)
+static void expect_packed(struct sl_vector *v, const struct converted *c,
+                          const struct sl_bfp_packed *p)
 {
-    free(p->wide.mantissa);
-    free(p->wide.scale);
-    free(p->rows.mantissa);
-    free(p->rows.scale);
-    free(p->columns.mantissa);
-    free(p->columns.scale);
-    free(p->columns.start);
-    *p = (struct packed){0};
-}
-
-static bool is_narrow(const struct sl_bfp_options *o)
-{
-    return o->g == SL_BFP_GROUP && o->m <= SL_BFP_NARROW_M;
-}
-
-static bool packed_init(struct sl_vector *v, const struct sl_bfp_options *o,
-                        const struct sl_bfp_lines *l, struct packed *p)
-{
-    size_t lines = sl_bfp_line_count(l), groups = sl_bfp_groups(l->k, o->g);
-    size_t panels = (lines + SL_BFP_PANEL - 1) / SL_BFP_PANEL;
-    *p = (struct packed){
-        .wide.step = groups, .rows.step = groups, .columns.groups = groups};
-    p->wide.mantissa = sl_check_fast_room(v, lines * groups * o->g, sizeof(int16_t));
-    p->wide.scale = sl_check_fast_room(v, lines * groups, sizeof(float));
-    if (is_narrow(o)) {
-        p->rows.mantissa = sl_check_fast_room(v, lines * groups, SL_BFP_GROUP);
-        p->rows.scale = sl_check_fast_room(v, lines * groups, sizeof(float));
-        p->columns.mantissa = sl_check_fast_room(v, panels * groups, SL_BFP_PANEL_BYTES);
-        p->columns.scale =
-            sl_check_fast_room(v, panels * groups, SL_BFP_PANEL * sizeof(float));
-        p->columns.start =
-            sl_check_fast_room(v, panels * groups, SL_BFP_PANEL * sizeof(int32_t));
-    }
-    if (!v->failed)
-        return true;
-    packed_deinit(p);
-    return false;
-}
-
-/* Noise that kernels do not draw themselves is given to them, by number. */
-static uint8_t *noise_by_number(struct sl_vector *v, const struct sl_bfp_lines *l,
-                                const struct converted *c)
-{
-    uint8_t *noise = sl_check_fast_room(v, c->n, 1);
-    for (size_t i = 0; noise != NULL && i < c->n; i++) {
-        size_t line = i / l->k;
-        noise[i] = c->out.noise[line / l->n1 * l->step0 + line % l->n1 * l->step1 +
-                                i % l->k * l->step_k];
-    }
-    return noise;
-}
-
-/* Lines of one n0 at a time, as rows are numbered; columns only where there is one. */
-static void pack(const struct sl_vector *v, const struct sl_bfp_options *o,
-                 const struct sl_bfp_lines *l, const float *x, const struct converted *c,
-                 const uint8_t *noise, const struct packed *p)
-{
-    struct sl_kernels k;
-    size_t groups = sl_bfp_groups(l->k, o->g);
-    sl_kernels_init(&k, v->cpu);
-    for (size_t i = 0; i < l->n0; i++) {
-        size_t at = i * l->n1 * groups;
-        struct sl_bfp_source s = {.x = x + i * l->step0,
-                                  .lines = l->n1,
-                                  .k = l->k,
-                                  .line_step = l->step1,
-                                  .k_step = l->step_k,
-                                  .exponent_t = c->out.exponent_t,
-                                  .code_max = sl_bfp_code_max(o->e),
-                                  .m = o->m,
-                                  .round =
-                                      o->round >= SL_BFP_LFSR ? SL_BFP_GIVEN : o->round,
-                                  .key = o->key,
-                                  .given = noise,
-                                  .first = i * l->n1 * l->k,
-                                  .number_step = l->k};
-        k.bfp.pack_wide(&s, o->g,
-                        &(struct sl_bfp_wide){p->wide.mantissa + at * o->g,
-                                              p->wide.scale + at, groups});
-        if (!is_narrow(o))
-            continue;
-        k.bfp.pack_rows(&s, &(struct sl_bfp_rows){p->rows.mantissa + at * SL_BFP_GROUP,
-                                                  p->rows.scale + at, groups});
-        if (l->n0 == 1)
-            k.bfp.pack_columns(&s, &p->columns);
-    }
-}
-
-static void expect_packed(struct sl_vector *v, const struct sl_bfp_options *o,
-                          const struct sl_bfp_lines *l, const struct converted *c,
-                          const struct packed *p)
-{
-    size_t groups = sl_bfp_groups(l->k, o->g);
+    const struct sl_bfp_options *o = &p->o;
     char index[64];
     for (size_t i = 0; i < c->n && !v->failed; i++) {
-        size_t line = i / l->k, k = i % l->k;
-        size_t at = line * groups + k / o->g;
-        int want = c->out.mantissa[line / l->n1 * l->step0 + line % l->n1 * l->step1 +
-                                   k * l->step_k];
+        size_t line = i / p->l.k, k = i % p->l.k;
+        size_t at = line * p->groups + k / o->g;
+        int want = c->out.mantissa[sl_bfp_place(&p->l, line, k)];
         snprintf(index, sizeof(index), "line %zu, %zu", line, k);
         if (p->wide.mantissa[at * o->g + k % o->g] != want)
             sl_vector_fail(v, "kernel, wide mantissa", index, "the definition's",
@@ -233,14 +134,16 @@ static void check_kernels(struct sl_vector *v, const struct sl_bfp_options *o,
                           const struct sl_bfp_lines *l, const float *x,
                           const struct converted *c)
 {
-    struct packed p;
-    uint8_t *noise = noise_by_number(v, l, c);
-    if (noise != NULL && packed_init(v, o, l, &p)) {
-        pack(v, o, l, x, c, noise, &p);
-        expect_packed(v, o, l, c, &p);
-        packed_deinit(&p);
+    struct sl_bfp_ops ops;
+    struct sl_bfp_packed p;
+    struct sl_err err;
+    sl_bfp_ops_init(&ops, v->cpu);
+    if (sl_bfp_pack(&ops, o, l, x, &p, &err) != SL_OK) {
+        sl_check_fast_error(v, "kernel", &err);
+        return;
     }
-    free(noise);
+    expect_packed(v, c, &p);
+    sl_bfp_packed_deinit(&p);
 }
 
 static void run_quantise(struct sl_vector *v)
@@ -364,61 +267,24 @@ void sl_check_fast_multiply(struct sl_vector *v, const struct sl_check_fast_side
     converted_deinit(&ca);
 }
 
-/* The same product by the kernels in both forms, without bias; ret as above. */
+/* The same product by the kernels, without bias; ret as above. */
 static void multiply_packed(struct sl_vector *v, const struct sl_check_fast_side *a,
-                            const struct sl_check_fast_side *b, bool narrow, float *ret)
+                            const struct sl_check_fast_side *b, bool wide, float *ret)
 {
     struct sl_bfp_lines la = lines_of(a), lb = lines_of(b);
-    const struct sl_bfp_tap tap = {0, 0};
-    size_t groups = sl_bfp_groups(la.k, a->o.g), rest = la.k % SL_BFP_GROUP;
-    struct converted ca, cb;
-    struct packed pa, pb;
-    struct sl_kernels k;
-    sl_kernels_init(&k, v->cpu);
-    if (!convert(v, &a->o, &la, a->x, &ca))
-        return;
-    bool ok = convert(v, &b->o, &lb, b->x, &cb);
-    if (ok && packed_init(v, &a->o, &la, &pa)) {
-        if (packed_init(v, &b->o, &lb, &pb)) {
-            pack(v, &a->o, &la, a->x, &ca, NULL, &pa);
-            pack(v, &b->o, &lb, b->x, &cb, NULL, &pb);
-            size_t m = sl_bfp_line_count(&la), n = sl_bfp_line_count(&lb);
-            struct sl_bfp_product p = {.m = m,
-                                       .n = n,
-                                       .tap = &tap,
-                                       .taps = 1,
-                                       .groups = groups,
-                                       .last_quads =
-                                           rest == 0 ? SL_BFP_QUADS : (rest + 3) / 4,
-                                       .row_step = groups,
-                                       .a = pa.rows,
-                                       .b = pb.columns,
-                                       .alpha = 1.0f,
-                                       .c = ret,
-                                       .ldc = n};
-            struct sl_bfp_wide_product w = {.m = m,
-                                            .n = n,
-                                            .tap = &tap,
-                                            .taps = 1,
-                                            .groups = groups,
-                                            .g = a->o.g,
-                                            .row_step = groups,
-                                            .a = pa.wide,
-                                            .b = pb.wide,
-                                            .alpha = 1.0f,
-                                            .c = ret,
-                                            .ldc = n};
-            if (narrow)
-                k.bfp.product(&p);
-            else
-                k.bfp.product_wide(&w);
-            packed_deinit(&pb);
-        }
-        packed_deinit(&pa);
-    }
-    if (ok)
-        converted_deinit(&cb);
-    converted_deinit(&ca);
+    struct sl_bfp_packed pa = {0}, pb = {0};
+    struct sl_bfp_ops ops;
+    struct sl_err err;
+    sl_bfp_ops_init(&ops, v->cpu);
+    enum sl_code rc = sl_bfp_pack(&ops, &a->o, &la, a->x, &pa, &err);
+    if (rc == SL_OK)
+        rc = sl_bfp_pack(&ops, &b->o, &lb, b->x, &pb, &err);
+    if (rc == SL_OK)
+        rc = sl_bfp_packed_product(&ops, &pa, &pb, wide, ret, &err);
+    if (rc != SL_OK)
+        sl_check_fast_error(v, "kernel", &err);
+    sl_bfp_packed_deinit(&pa);
+    sl_bfp_packed_deinit(&pb);
 }
 
 const float *sl_check_fast_floats(const struct sl_npy *a)
@@ -463,10 +329,8 @@ static void run_gemm(struct sl_vector *v)
                                sl_vector_int(v, "p_exact", 0) != 0, c);
         sl_vector_expect(v, "out_c", i * m * n, SL_NPY_F4, c, m * n);
         bool exact = sl_vector_int(v, "p_exact", 0) != 0;
-        for (int narrow = 0; narrow < 2 && !exact && k > 0; narrow++) {
-            if (narrow && (!is_narrow(&sa.o) || !is_narrow(&sw.o)))
-                continue;
-            multiply_packed(v, &sa, &sw, narrow != 0, c);
+        for (int wide = 0; wide < 2 && !exact; wide++) {
+            multiply_packed(v, &sa, &sw, wide != 0, c);
             for (size_t j = 0; bias != NULL && j < m * n; j++)
                 c[j] += sl_check_fast_floats(bias)[j % n];
             sl_vector_expect(v, "out_c", i * m * n, SL_NPY_F4, c, m * n);

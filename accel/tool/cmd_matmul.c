@@ -8,6 +8,7 @@
 #include "accel/tool/array.h"
 #include "accel/tool/commands.h"
 #include "accel/tool/unit_options.h"
+#include "accel/units/bfp_packed.h"
 #include "accel/units/matmul.h"
 #include "accel/units/rtn.h"
 #include "common/mem.h"
@@ -70,30 +71,76 @@ static enum sl_code multiply_fp32(struct job *j, struct sl_err *err)
 /* --- FAST ----------------------------------------------------------------------------
  */
 
-/* One operand converted: lines are rows of A, columns of W. */
-static enum sl_code convert(struct job *j, const char *name, const float *x,
-                            const struct sl_bfp_options *o, const struct sl_bfp_lines *l,
+struct fast_side {
+    const char *name;
+    const float *x;
+    struct sl_bfp_options o;
+    struct sl_bfp_lines l; /* rows of A, columns of W */
+};
+
+/* One operand by the definition. */
+static enum sl_code convert(struct job *j, const struct fast_side *s,
                             struct sl_bfp_operand *ret, struct sl_err *err)
 {
+    const struct sl_bfp_lines *l = &s->l;
     size_t n = sl_bfp_line_count(l) * l->k;
-    size_t groups = sl_bfp_line_count(l) * sl_bfp_groups(l->k, o->g);
+    size_t groups = sl_bfp_line_count(l) * sl_bfp_groups(l->k, s->o.g);
     struct sl_bfp_out out = {
         .mantissa = sl_tool_room(&j->memory, n, sizeof(*out.mantissa)),
         .exponent = sl_tool_room(&j->memory, groups, sizeof(*out.exponent))};
     enum sl_code rc = sl_tool_memory_ok(&j->memory, err);
-    if (rc == SL_OK)
-        rc = sl_bfp_convert(o, l, x, &out, err);
     if (rc != SL_OK)
-        return sl_err_wrap(err, rc, "%s", name);
+        return rc;
+    rc = sl_bfp_convert(&s->o, l, s->x, &out, err);
+    if (rc != SL_OK)
+        return sl_err_wrap(err, rc, "%s", s->name);
     *ret =
         (struct sl_bfp_operand){.mantissa = out.mantissa,
                                 .step_line = l->step0 + l->step1, /* one of them is 0 */
                                 .step_k = l->step_k,
                                 .exponent = out.exponent,
                                 .exponent_t = out.exponent_t,
-                                .m = o->m,
-                                .e = o->e};
+                                .m = s->o.m,
+                                .e = s->o.e};
     return SL_OK;
+}
+
+/* One rounding for the whole sum: what no kernel does. */
+static enum sl_code multiply_exact(struct job *j, const struct fast_side *a,
+                                   const struct fast_side *w, struct sl_err *err)
+{
+    struct sl_bfp_gemm p = {.rows = j->m,
+                            .cols = j->n,
+                            .k = j->k,
+                            .g = a->o.g,
+                            .bias = bias_of(j),
+                            .exact = true};
+    enum sl_code rc = convert(j, a, &p.a, err);
+    if (rc == SL_OK)
+        rc = convert(j, w, &p.b, err);
+    return rc == SL_OK ? sl_bfp_gemm(&p, j->c, err) : rc;
+}
+
+static enum sl_code multiply_packed(struct job *j, const struct fast_side *a,
+                                    const struct fast_side *w, struct sl_err *err)
+{
+    const struct sl_bfp_ops *ops = &j->kernels.bfp;
+    struct sl_bfp_packed pa = {0}, pw = {0};
+    const struct fast_side *at = a;
+    enum sl_code rc = sl_bfp_pack(ops, &a->o, &a->l, a->x, &pa, err);
+    if (rc == SL_OK) {
+        at = w;
+        rc = sl_bfp_pack(ops, &w->o, &w->l, w->x, &pw, err);
+    }
+    if (rc != SL_OK)
+        rc = sl_err_wrap(err, rc, "%s", at->name);
+    else
+        rc = sl_bfp_packed_product(ops, &pa, &pw, false, j->c, err);
+    if (rc == SL_OK && bias_of(j) != NULL)
+        j->kernels.elem.bias_rows(bias_of(j), j->c, j->m, j->n);
+    sl_bfp_packed_deinit(&pa);
+    sl_bfp_packed_deinit(&pw);
+    return rc;
 }
 
 static enum sl_code multiply_fast(struct job *j, struct sl_err *err)
@@ -102,34 +149,27 @@ static enum sl_code multiply_fast(struct job *j, struct sl_err *err)
         SL_OPT_UNIT,  SL_OPT_OUT,     SL_OPT_COST,  SL_OPT_BIAS,  SL_OPT_M,
         SL_OPT_E,     SL_OPT_G,       SL_OPT_MA,    SL_OPT_MW,    SL_OPT_ROUND_A,
         SL_OPT_KEY_A, SL_OPT_ROUND_W, SL_OPT_KEY_W, SL_OPT_EXACT, SL_OPT_LFSR_START};
-    struct sl_bfp_options a, w;
-    struct sl_bfp_gemm p = {.rows = j->m,
-                            .cols = j->n,
-                            .k = j->k,
-                            .bias = bias_of(j),
-                            .exact = j->o->value[SL_OPT_EXACT] != NULL};
-    struct sl_bfp_lines rows = {
-        .n0 = j->m, .n1 = 1, .k = j->k, .step0 = j->k, .step_k = 1};
-    struct sl_bfp_lines columns = {
-        .n0 = 1, .n1 = j->n, .k = j->k, .step1 = 1, .step_k = j->n};
+    struct fast_side a = {
+        .name = j->o->path[0],
+        .x = floats(&j->a),
+        .l = {.n0 = 1, .n1 = j->m, .k = j->k, .step1 = j->k, .step_k = 1}};
+    struct fast_side w = {
+        .name = j->o->path[1],
+        .x = floats(&j->w),
+        .l = {.n0 = 1, .n1 = j->n, .k = j->k, .step1 = 1, .step_k = j->n}};
+    bool exact = j->o->value[SL_OPT_EXACT] != NULL;
     enum sl_code rc = sl_tool_allow(j->o, "fast", allowed, COUNT(allowed), err);
     if (rc == SL_OK)
-        rc = sl_tool_bfp_options(j->o, SL_OPT_MA, SL_OPT_ROUND_A, SL_OPT_KEY_A, &a, err);
+        rc = sl_tool_bfp_options(j->o, SL_OPT_MA, SL_OPT_ROUND_A, SL_OPT_KEY_A, &a.o, err);
     if (rc == SL_OK)
-        rc = sl_tool_bfp_options(j->o, SL_OPT_MW, SL_OPT_ROUND_W, SL_OPT_KEY_W, &w, err);
-    if (rc == SL_OK && (a.round == SL_BFP_GIVEN || w.round == SL_BFP_GIVEN))
+        rc = sl_tool_bfp_options(j->o, SL_OPT_MW, SL_OPT_ROUND_W, SL_OPT_KEY_W, &w.o, err);
+    if (rc == SL_OK && (a.o.round == SL_BFP_GIVEN || w.o.round == SL_BFP_GIVEN))
         rc = sl_err_set(err, SL_E_USAGE, "matmul: given noise is for quantize");
     if (rc == SL_OK)
-        rc = convert(j, j->o->path[0], floats(&j->a), &a, &rows, &p.a, err);
-    if (rc == SL_OK)
-        rc = convert(j, j->o->path[1], floats(&j->w), &w, &columns, &p.b, err);
-    if (rc != SL_OK)
-        return rc;
-    p.g = a.g;
-    rc = sl_bfp_gemm(&p, j->c, err);
+        rc = exact ? multiply_exact(j, &a, &w, err) : multiply_packed(j, &a, &w, err);
     if (rc == SL_OK && wants_cost(j))
         printf("{\"unit\":\"fast\",\"macs\":%zu,\"passes\":%zu,\"conversions\":%zu}\n",
-               j->m * j->n * j->k, j->m * j->n * j->k * sl_bfp_passes(a.m, w.m),
+               j->m * j->n * j->k, j->m * j->n * j->k * sl_bfp_passes(a.o.m, w.o.m),
                j->m * j->k + j->k * j->n);
     return rc;
 }

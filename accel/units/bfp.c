@@ -275,6 +275,31 @@ enum sl_code sl_bfp_convert(const struct sl_bfp_options *o, const struct sl_bfp_
     return SL_OK;
 }
 
+enum sl_code sl_bfp_tensor_exponent(const struct sl_bfp_lines *l, const float *x,
+                                    int32_t *ret, struct sl_err *err)
+{
+    enum sl_code rc = refuse_nan(l, x, err);
+    if (rc == SL_OK)
+        *ret = tensor_exponent(l, x);
+    return rc;
+}
+
+size_t sl_bfp_place(const struct sl_bfp_lines *l, size_t line, size_t k)
+{
+    return line_start(l, line) + k * l->step_k;
+}
+
+void sl_bfp_numbered_noise(const struct sl_bfp_options *o, const struct sl_bfp_lines *l,
+                           uint8_t *ret)
+{
+    struct conversion c = {.o = o, .l = l};
+    if (o->round == SL_BFP_LFSR)
+        sl_bfp_lfsr_table(c.lfsr);
+    for (size_t line = 0; line < sl_bfp_line_count(l); line++)
+        for (size_t k = 0; k < l->k; k++)
+            *ret++ = (uint8_t)noise_of(&c, line, k, sl_bfp_place(l, line, k));
+}
+
 /* --- products
  * -------------------------------------------------------------------------------- */
 

@@ -81,6 +81,15 @@ enum sl_code sl_bfp_check_product(uint32_t g, uint32_t mx, uint32_t my,
 enum sl_code sl_bfp_convert(const struct sl_bfp_options *o, const struct sl_bfp_lines *l,
                             const float *x, struct sl_bfp_out *out, struct sl_err *err);
 
+/* E_T of a tensor. SL_E_INPUT for a NaN. */
+enum sl_code sl_bfp_tensor_exponent(const struct sl_bfp_lines *l, const float *x,
+                                    int32_t *ret, struct sl_err *err);
+/* r of each element, by its number in the converted order. */
+void sl_bfp_numbered_noise(const struct sl_bfp_options *o, const struct sl_bfp_lines *l,
+                           uint8_t *ret);
+/* Place of element k of a line among the source's values. */
+size_t sl_bfp_place(const struct sl_bfp_lines *l, size_t line, size_t k);
+
 /* Largest code of e: 2^e - 1. */
 uint32_t sl_bfp_code_max(uint32_t e);
 /* M 2^(exponent - m + 1). */
