@@ -9,6 +9,7 @@
 #include "client/local/received.h"
 #include "common/index_file.h"
 #include "common/mem.h"
+#include "sim/attack/attacker.h"
 
 /* A worker's own: bench and the split of the client at hand. */
 struct bench {
@@ -16,10 +17,13 @@ struct bench {
     uint32_t *split; /* [largest share of samples] */
     uint8_t *state;  /* [n_state] */
     struct sl_received received;
+    struct sl_attacker attacker; /* {0} before the first attack */
 };
 
 struct sl_training {
     const struct sl_plan *plan;
+    const struct sl_attack *attack; /* NULL = all are honest */
+    struct sl_dataset flipped;      /* set with other labels, which alone it owns */
     struct sl_model *model;
     struct sl_dataset set;
     struct sl_partition part;
@@ -101,6 +105,32 @@ enum sl_code sl_training_new(const struct sl_plan *plan, unsigned n_workers,
     return SL_OK;
 }
 
+static enum sl_code flip_labels(struct sl_training *t, struct sl_err *err)
+{
+    t->flipped = t->set;
+    t->flipped.labels = sl_calloc(t->set.n, sizeof(*t->flipped.labels));
+    if (t->flipped.labels == NULL)
+        return sl_err_set(err, SL_E_NOMEM, "flipped labels");
+    for (size_t i = 0; i < t->set.n; i++)
+        t->flipped.labels[i] = (int32_t)t->set.n_classes - 1 - t->set.labels[i];
+    return SL_OK;
+}
+
+enum sl_code sl_training_attack(struct sl_training *t, const struct sl_attack *attack,
+                                struct sl_err *err)
+{
+    if (attack->n > t->part.clients)
+        return sl_err_set(err, SL_E_INPUT, "%u attackers of %u clients", attack->n,
+                          t->part.clients);
+    if (t->n_state > 0)
+        return sl_err_set(err, SL_E_INPUT, "attackers in a run whose clients carry state "
+                                           "from round to round");
+    enum sl_code rc = attack->ops->flips_labels ? flip_labels(t, err) : SL_OK;
+    if (rc == SL_OK)
+        t->attack = attack;
+    return rc;
+}
+
 void sl_training_free(struct sl_training *t)
 {
     if (t == NULL)
@@ -110,6 +140,7 @@ void sl_training_free(struct sl_training *t)
         free(t->bench[w].split);
         free(t->bench[w].state);
         sl_received_deinit(&t->bench[w].received);
+        sl_attacker_deinit(&t->bench[w].attacker);
     }
     free(t->bench);
     sl_codec_deinit(&t->codec);
@@ -117,6 +148,7 @@ void sl_training_free(struct sl_training *t)
     sl_partition_deinit(&t->part);
     sl_model_free(t->model);
     sl_dataset_deinit(&t->set);
+    free(t->flipped.labels);
     free(t);
 }
 
@@ -259,6 +291,65 @@ static enum sl_code train(struct sl_training *t, struct bench *b,
     return sl_vfile_write(task->file, task->region, update, n, &r->err);
 }
 
+/* --- attackers -------------------------------------------------------------------- */
+
+static bool attacks(const struct sl_training *t, const struct sl_training_task *task)
+{
+    return t->attack != NULL && task->train && task->client < t->attack->n;
+}
+
+/* What attacker `client` would send if it did not alter it. */
+static enum sl_code train_attacker(struct sl_training *t, struct bench *b,
+                                   const struct sl_training_task *task, uint32_t client,
+                                   const float *start, struct sl_update_meta *ret_meta,
+                                   struct sl_err *err)
+{
+    struct sl_local_data data = data_of(t, client, b->split);
+    struct sl_local_order order = {.plan = t->plan,
+                                   .client = client,
+                                   .round = task->round,
+                                   .local_steps = steps_of(t, client),
+                                   .evaluate = task->evaluate};
+    struct sl_update_meta meta;
+    const uint8_t *update;
+    size_t n;
+    bool own = client == task->client;
+    if (t->attack->ops->flips_labels)
+        data.set = &t->flipped;
+    enum sl_code rc =
+        sl_local_train(b->bench, &order, &data, start, &meta, &update, &n, err);
+    if (rc == SL_OK)
+        rc = sl_attacker_add(&b->attacker, update, own, err);
+    if (rc == SL_OK && own)
+        *ret_meta = meta;
+    return rc;
+}
+
+static enum sl_code attack(struct sl_training *t, struct bench *b,
+                           const struct sl_training_task *task, const float *start,
+                           struct sl_training_result *r)
+{
+    struct sl_codec_noise noise = {
+        .seed = t->plan->run.seed, .client = task->client, .round = task->round};
+    bool all = t->attack->ops->colludes;
+    const uint8_t *update;
+    enum sl_code rc = SL_OK;
+    if (b->attacker.attack == NULL)
+        rc = sl_attacker_init(&b->attacker, t->attack, &t->codec, &r->err);
+    if (rc == SL_OK)
+        sl_attacker_begin(&b->attacker);
+    for (uint32_t c = 0; c < t->attack->n && rc == SL_OK; c++)
+        if (all || c == task->client)
+            rc = train_attacker(t, b, task, c, start, &r->meta, &r->err);
+    if (rc == SL_OK)
+        rc = sl_attacker_send(&b->attacker, &noise, &update, &r->err);
+    if (rc != SL_OK)
+        return rc;
+    sl_xxh3_128(update, t->codec.n_bytes, &r->blob.id);
+    r->blob.size = t->codec.n_bytes;
+    return sl_vfile_write(task->file, task->region, update, t->codec.n_bytes, &r->err);
+}
+
 static enum sl_code calibrate(struct sl_training *t, struct bench *b,
                               const struct sl_training_task *task, const float *start,
                               const struct sl_local_data *data, struct sl_training_result *r)
@@ -289,7 +380,8 @@ void sl_training_do(struct sl_training *t, unsigned worker,
     ret->rc = sl_received_join(&b->received, sl_model_layout(t->model), task->model, behind,
                                task->head, &start, &ret->err);
     if (ret->rc == SL_OK)
-        ret->rc = task->train       ? train(t, b, task, start, &data, ret)
+        ret->rc = attacks(t, task)  ? attack(t, b, task, start, ret)
+                  : task->train     ? train(t, b, task, start, &data, ret)
                   : task->calibrate ? calibrate(t, b, task, start, &data, ret)
                                     : sl_local_evaluate(b->bench, &data, start, &ret->eval,
                                                   &ret->err);

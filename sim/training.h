@@ -18,6 +18,7 @@
 #include "common/partition.h"
 #include "common/plan.h"
 #include "common/wire.h"
+#include "sim/attack/attack.h"
 #include "sim/vfile.h"
 
 struct sl_training;
@@ -25,6 +26,11 @@ struct sl_training;
 /* *plan is borrowed and must outlive the result. n_workers: as many benches at most. */
 enum sl_code sl_training_new(const struct sl_plan *plan, unsigned n_workers,
                              struct sl_training **ret, struct sl_err *err);
+/* From now on the plan's first clients attack (attack/attack.h); before the first task.
+ * *attack is borrowed. SL_E_INPUT: more attackers than clients; a plan whose clients carry
+ * something over, which an attacker's update would not go with. */
+enum sl_code sl_training_attack(struct sl_training *t, const struct sl_attack *attack,
+                                struct sl_err *err);
 void sl_training_free(struct sl_training *t); /* NULL allowed; no job may be under way */
 
 const struct sl_plan *sl_training_plan(const struct sl_training *t);

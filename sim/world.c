@@ -275,6 +275,8 @@ static enum sl_code load_plans(struct sl_world *w, struct sl_err *err)
     enum sl_code rc = SL_OK;
     for (size_t i = 0; i < n_plans && rc == SL_OK; i++) {
         rc = sl_training_new(&w->opt.plans[i], jobs, &w->training[i], err);
+        if (rc == SL_OK && w->opt.attack != NULL)
+            rc = sl_training_attack(w->training[i], w->opt.attack, err);
         if (rc != SL_OK)
             break;
         uint64_t n = sl_training_update_bytes(w->training[i]);

@@ -26,6 +26,7 @@
 #include "common/tensor.h"
 #include "common/wire.h"
 #include "server/store.h"
+#include "sim/attack/attack.h"
 
 struct sl_world;
 
@@ -56,6 +57,7 @@ struct sl_world_options {
     size_t n_plans;
     unsigned jobs;         /* worker threads; 0 = one a core */
     const json_t *replay;  /* of a recorded run; NULL = none */
+    const struct sl_attack *attack; /* of every plan's clients; NULL = all are honest */
     struct sl_log *log;    /* NULL = none */
     const char *blas_name; /* NULL = "" */
     struct sl_world_hooks hooks;
