@@ -34,12 +34,15 @@ struct sl_experiment {
                          struct sl_err *err);
     /* New reference in *ret. A training that diverges is a result, not an error. */
     enum sl_code (*run)(const json_t *cell, json_t **ret, struct sl_err *err);
+    /* How long a cell takes in any unit, for the time left; NULL: all alike. */
+    double (*work)(const json_t *cell);
     /* results: [{cell, result}] of the finished cells in the order of the list. */
     void (*report)(const json_t *results, struct sl_page *page);
 };
 
 extern const struct sl_experiment sl_experiment_fast, sl_experiment_tr, sl_experiment_rtn,
-    sl_experiment_uplink;
+    sl_experiment_uplink, sl_experiment_spherefed, sl_experiment_robust,
+    sl_experiment_strategies;
 
 /* By number from 0; NULL beyond the last. */
 const struct sl_experiment *sl_experiment_at(size_t i);

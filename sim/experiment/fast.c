@@ -90,7 +90,7 @@ static enum sl_code run(const json_t *cell, json_t **ret, struct sl_err *err)
     if (rc != SL_OK)
         return rc;
     if (strcmp(json_string_value(json_object_get(cell, "part")), FEDERATED) == 0) {
-        rc = sl_federated_run(&plan, ret, err);
+        rc = sl_federated_run(&plan, NULL, NULL, ret, err);
     } else {
         struct sl_central c;
         rc = sl_central_train(&c, &plan, ret, err);

@@ -46,25 +46,31 @@ static const char *part_of(const json_t *cell)
     return json_string_value(json_object_get(cell, "part"));
 }
 
-/* Mean time of finished cells of this part, of any part if there is none; -1 if none at
- * all. */
+static double work_of(const struct bench *b, const json_t *cell)
+{
+    const struct sl_experiment *e = b->job->experiment;
+    return e->work == NULL ? 1 : e->work(cell);
+}
+
+/* Time a unit of work took in finished cells of this part, of any part if there is none;
+ * 0 if none at all. */
 static double expected_s(const struct bench *b, const char *part)
 {
-    double sum[2] = {0, 0};
-    size_t n[2] = {0, 0};
+    double sum[2] = {0, 0}, work[2] = {0, 0};
     const char *key;
     json_t *line;
     json_object_foreach(b->log.by_cell, key, line)
     {
-        const char *p = part_of(json_object_get(line, "cell"));
+        const json_t *cell = json_object_get(line, "cell");
+        const char *p = part_of(cell);
         bool same = p != NULL && strcmp(p, part) == 0;
-        for (int any = same ? 0 : 1; any < 2; any++) {
+        for (int any = same ? 0 : 1; any < 2 && p != NULL; any++) {
             sum[any] += json_number_value(json_object_get(line, "wall_s"));
-            n[any]++;
+            work[any] += work_of(b, cell);
         }
     }
-    int any = n[0] > 0 ? 0 : 1;
-    return n[any] == 0 ? -1 : sum[any] / (double)n[any];
+    int any = work[0] > 0 ? 0 : 1;
+    return work[any] > 0 ? sum[any] / work[any] : 0;
 }
 
 static double left_s(const struct bench *b)
@@ -72,7 +78,8 @@ static double left_s(const struct bench *b)
     double sum = 0;
     for (size_t i = 0; i < b->n_pending; i++)
         if (sl_results_log_find(&b->log, b->pending[i].cell) == NULL)
-            sum += expected_s(b, part_of(b->pending[i].cell));
+            sum += expected_s(b, part_of(b->pending[i].cell)) *
+                   work_of(b, b->pending[i].cell);
     return sum / b->job->jobs;
 }
 

@@ -14,17 +14,48 @@
 #include "common/dataset.h"
 #include "common/error.h"
 #include "common/plan.h"
+#include "sim/attack/attack.h"
 
 /* The plan of a cell, with its seed as run.seed. The caller deinits *ret. */
 enum sl_code sl_cell_plan(const json_t *cell, struct sl_plan *ret, struct sl_err *err);
 
+/* What a run leaves behind: its values after the last round, those it published (which a
+ * calibration may have changed), and who took part in the last round, in client order. */
+struct sl_federated_end {
+    float *trained, *published; /* [n_values]; owned; NULL when no round was committed */
+    size_t n_values;
+    uint32_t *cohort; /* owned */
+    size_t n_cohort;
+};
+
+void sl_federated_end_deinit(struct sl_federated_end *e); /* NULL, {0} allowed */
+
 /* Runs the plan. *ret: accuracy and loss [rounds] (null where not evaluated), last5 (mean
  * accuracy of the last five evaluations), bytes_up, bytes_down, updates, parameters,
  * wire_bits (bytes_up in bits an update and parameter), virtual_s, cost {macs, work,
- * cycles, energy}, passes (work a multiply-accumulate), model_digest; and `failed` with
- * the reason when the run ended before its time: what was measured until then stays. */
-enum sl_code sl_federated_run(const struct sl_plan *plan, json_t **ret,
+ * cycles, energy}, passes (work a multiply-accumulate), model_digest; of calibrations, if
+ * there were any, calibration {rounds, before, after, lambda, share}, arrays of equal
+ * length: rounds done, accuracy with the old and with the new head, lambda / samples,
+ * share of all samples; and `failed` with the reason when the run ended before its time:
+ * what was measured until then stays. attack: NULL = all clients are honest. end: NULL
+ * allowed; the caller deinits it in every case. */
+enum sl_code sl_federated_run(const struct sl_plan *plan, const struct sl_attack *attack,
+                              struct sl_federated_end *end, json_t **ret,
                               struct sl_err *err);
+
+/* A head fitted again in closed form, as a calibration does it, but to the training
+ * samples of clients[0..n-1] at once (NULL: of all): accuracy on the test set, lambda /
+ * samples, and the largest difference to the head in `values`. */
+struct sl_refit {
+    double accuracy, lambda, apart;
+    uint64_t correct, n_test, n_samples;
+};
+
+/* values: of the plan's model, e.g. sl_federated_end.trained; against: values whose head
+ * is compared, NULL = `values`. SL_E_FAILED: no lambda gives a head. */
+enum sl_code sl_refit(const struct sl_plan *plan, const float *values,
+                      const float *against, const uint32_t *clients, size_t n,
+                      struct sl_refit *ret, struct sl_err *err);
 
 /* A central training: data, model, values as they stand. */
 struct sl_central {

@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 #include <cmocka.h>
 
 #include "accel/accel.h"
+#include "common/file.h"
 #include "common/report.h"
 #include "sim/experiment/experiment.h"
 #include "sim/experiment/log.h"
@@ -312,6 +314,116 @@ static void a_federation_feels_the_widths(void **state)
     json_decref(lines);
 }
 
+static double mean_of(const json_t *lines, const char *part, const char *setting,
+                      const char *key)
+{
+    struct sl_sample s = sl_results_sample(lines, part, setting, key);
+    assert_true(s.n > 0);
+    return s.mean;
+}
+
+static bool report_says(const char *text)
+{
+    uint8_t *bytes;
+    size_t n;
+    struct sl_err err;
+    if (sl_file_read(path_of("report.html"), 1 << 24, &bytes, &n, &err) != SL_OK)
+        fail_msg("%s", err.msg);
+    bool found = strstr((char *)bytes, text) != NULL;
+    free(bytes);
+    return found;
+}
+
+static void calibration_carries_the_sphere(void **state)
+{
+    static const char *const fedavg[] = {"mlp-0.1/fedavg,*[de]/*", NULL};
+    static const char *const heads[] = {"fedavg,trained", "fedavg,sphere",
+                                        "fedavg,m=4,sphere"};
+    struct sl_experiment_job job = job_of("spherefed", fedavg, 1, 2);
+    run(&job);
+    json_t *lines = read_results();
+    for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++) {
+        assert_true(percent(lines, "mlp-0.1", heads[i], "gain") > 2);
+        assert_true(percent(lines, "mlp-0.1", heads[i], "calibrated") >
+                    percent(lines, "mlp-0.1", heads[i], "last_cohort"));
+        /* clients' sums and all samples in one place give one head */
+        assert_true(mean_of(lines, "mlp-0.1", heads[i], "pooled.apart") < 1e-5);
+        assert_true(mean_of(lines, "mlp-0.1", heads[i], "pooled.samples") == 0);
+        assert_true(mean_of(lines, "mlp-0.1", heads[i], "jump.calibrated") <
+                    mean_of(lines, "mlp-0.1", heads[i], "jump.raw"));
+    }
+    assert_true(report_says("<td>calibrated - mean3 = +"));
+    assert_true(report_says("<td>holds</td>"));
+    assert_true(report_says("order with FAST m = 4"));
+    json_decref(lines);
+}
+
+static void every_model_takes_the_sphere(void **state)
+{
+    static const char *const width[] = {"*-shards/*,w=128/*", NULL};
+    static const char *const parts[] = {"lenet-shards", "cnn-shards", "resnet8-shards"};
+    struct sl_experiment_job job = job_of("spherefed", width, 1, 2);
+    run(&job);
+    json_t *lines = read_results();
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        assert_true(sl_results_count(lines, parts[i]) == 3);
+        assert_true(percent(lines, parts[i], "fedavg,sphere,w=128", "calibrated") > 30);
+        assert_true(percent(lines, parts[i], "fedavg,sphere,w=128", "gain") > 2);
+    }
+    json_decref(lines);
+}
+
+static void robust_rules_withstand_flipped_signs(void **state)
+{
+    static const char *const all[] = {"all/*", NULL};
+    static const char *const rules[] = {"median", "trimmed-mean", "krum",
+                                        "geometric-median"};
+    struct sl_experiment_job job = job_of("robust", all, 1, 2);
+    char setting[64];
+    run(&job);
+    json_t *lines = read_results();
+    double clean = percent(lines, "all", "fedavg,none", "last5");
+    assert_true(clean > 50);
+    assert_true(percent(lines, "all", "fedavg,sign-flip", "last5") < clean - 20);
+    for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
+        snprintf(setting, sizeof(setting), "%s,sign-flip", rules[i]);
+        assert_true(percent(lines, "all", setting, "last5") > clean - 8);
+        snprintf(setting, sizeof(setting), "%s,none", rules[i]);
+        assert_true(percent(lines, "all", setting, "last5") > clean - 6);
+    }
+    json_decref(lines);
+}
+
+static void drawn_cohorts_meet_attackers(void **state)
+{
+    static const char *const drawn[] = {"drawn-30%/*,scaling/*", NULL};
+    struct sl_experiment_job job = job_of("robust", drawn, 1, 2);
+    run(&job);
+    json_t *lines = read_results();
+    expect_each_cell_once(lines, 7);
+    double mean = percent(lines, "drawn-30%", "fedavg,scaling", "last5");
+    assert_true(percent(lines, "drawn-30%", "median,scaling", "last5") > mean + 20);
+    assert_true(percent(lines, "drawn-30%", "krum,scaling", "last5") > mean + 20);
+    json_decref(lines);
+}
+
+static void every_strategy_learns(void **state)
+{
+    static const char *const skewed[] = {"dirichlet-0.3/*", NULL};
+    struct sl_experiment_job job = job_of("strategies", skewed, 1, 2);
+    size_t i;
+    json_t *line;
+    run(&job);
+    json_t *lines = read_results();
+    expect_each_cell_once(lines, 14);
+    json_array_foreach(lines, i, line) assert_true(
+        sl_result_number(json_object_get(line, "result"), "best") > 0.3);
+    /* SCAFFOLD sends its variates as well */
+    double twice = mean_of(lines, "dirichlet-0.3", "scaffold", "bytes_up") /
+                   mean_of(lines, "dirichlet-0.3", "fedavg", "bytes_up");
+    assert_true(twice > 1.98 && twice < 2.02);
+    json_decref(lines);
+}
 #endif
 
 int main(void)
@@ -329,6 +441,11 @@ int main(void)
         IN_FOLDER(ternary_nets_learn_and_lose_to_full_precision),
         IN_FOLDER(updates_take_the_bits_they_promise),
         IN_FOLDER(a_federation_feels_the_widths),
+        IN_FOLDER(calibration_carries_the_sphere),
+        IN_FOLDER(every_model_takes_the_sphere),
+        IN_FOLDER(robust_rules_withstand_flipped_signs),
+        IN_FOLDER(drawn_cohorts_meet_attackers),
+        IN_FOLDER(every_strategy_learns),
 #endif
     };
     return cmocka_run_group_tests_name("experiments", tests, NULL, NULL);
