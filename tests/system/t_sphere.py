@@ -4,8 +4,10 @@
 what the simulator gives, bit for bit; clients that come late add to it, and leave no trace when they go."""
 import os
 import re
+import struct
 
-from fleet import BUILD, CTL, Fleet, Failure, main, run, simulate, wait_for
+import npz
+from fleet import BUILD, CTL, SIM, Fleet, Failure, main, run, simulate, wait_for
 
 ROGUE = os.path.join(BUILD, "tests", "system", "rogue")
 
@@ -155,6 +157,38 @@ def a_calibration_that_was_asked_for_is_made_after_a_kill():
             raise Failure("one wish, two calibrations")
 
 
+def head_of(path):
+    heads = [a for name, a in sorted(npz.load(path).items()) if a[1] == (10, 200)]
+    if len(heads) != 1:
+        raise Failure(f"{len(heads)} heads in {path}")
+    return heads[0][2]
+
+
+def the_head_keeps_its_bytes_through_every_round_and_its_rows_are_orthonormal():
+    with Fleet(N) as f:
+        plan = f.write("sphere.yaml", PLAN.replace("at_end: true, every: 2", "at_end: false")
+                       .replace("clients_per_round: 3", "clients_per_round: 6"))
+        f.start_server()
+        for i in range(N):
+            f.add_client(i)
+        f.submit(plan)
+        f.finish()
+        f.ctl("export", "-o", f.path("end.npz"))
+        run([SIM, "run", plan, "--quiet", "--set", "run.rounds=1", "--model-out", f.path("one.npz")])
+        head = head_of(f.path("end.npz"))
+        if head != head_of(f.path("one.npz")):
+            raise Failure("the head after three rounds is not the head after one")
+        rounds = lines(f.report(), "round")
+        if [r["completed"] for r in rounds] != [N] * 3: # a training that moves its head fails (S1)
+            raise Failure(f"{[r['not_included'] for r in rounds]}")
+        w = struct.unpack("<2000f", head)
+        for i in range(10):
+            for j in range(i + 1):
+                dot = sum(a * b for a, b in zip(w[200 * i:200 * i + 200], w[200 * j:200 * j + 200]))
+                if abs(dot - (i == j)) >= 1e-6:
+                    raise Failure(f"rows {i} and {j}: {dot}")
+
+
 # What a client can send instead of its statistics, and the reason it is told. A V that is not symmetric is not
 # among them: only its lower triangle travels.
 POISON = [
@@ -230,4 +264,5 @@ if __name__ == "__main__":
           a_calibration_on_demand_covers_who_is_enrolled_now,
           late_clients_add_and_who_leaves_is_subtracted_across_restarts,
           a_calibration_that_was_asked_for_is_made_after_a_kill,
+          the_head_keeps_its_bytes_through_every_round_and_its_rows_are_orthonormal,
           poisoned_statistics_are_rejected_with_their_reason_and_the_others_make_the_head])
