@@ -108,15 +108,16 @@ static void encoding_a_decoded_group_changes_nothing(void **state)
 {
     float x[N];
     struct result once, again;
-    for (uint32_t m = 1; m <= 8; m++) {
-        struct sl_bfp_options o = options(m, SL_BFP_TRUNCATE);
-        random_values(x, N);
-        convert_step(x, N, &o, &once);
-        convert_step(once.value, N, &o, &again);
-        for (size_t g = 0; g < GROUPS; g++)
-            assert_int_equal(once.exponent[g], again.exponent[g]);
-        assert_memory_equal(once.mantissa, again.mantissa, sizeof(once.mantissa));
-    }
+    for (uint32_t m = 1; m <= 8; m++)
+        for (int round = SL_BFP_TRUNCATE; round <= SL_BFP_LFSR; round++) {
+            struct sl_bfp_options o = options(m, (enum sl_bfp_round)round);
+            random_values(x, N);
+            convert_step(x, N, &o, &once);
+            convert_step(once.value, N, &o, &again);
+            for (size_t g = 0; g < GROUPS; g++)
+                assert_int_equal(once.exponent[g], again.exponent[g]);
+            assert_memory_equal(once.mantissa, again.mantissa, sizeof(once.mantissa));
+        }
 }
 
 static void errors_stay_within_a_step(void **state)
@@ -192,20 +193,23 @@ static void scaling_moves_exponents_and_negation_signs(void **state)
         assert_int_equal(s.exponent[g], r.exponent[g] + 7);
 }
 
+/* Every t that two bits and eight of noise can hold, in a group whose largest value has
+ * the exponent 0; beyond 3 steps the mantissa saturates. */
 static void mean_over_all_noise_is_the_value(void **state)
 {
-    /* 1.5 keeps the exponent; t = 200 of the second is 200 / 256 of a step */
-    float x[2] = {1.5f, 200.0f / 256.0f * 0.5f};
-    uint32_t sum = 0;
-    for (unsigned noise = 0; noise < 256; noise++) {
-        uint8_t given[2] = {0, (uint8_t)noise};
-        struct sl_bfp_options o = options(2, SL_BFP_GIVEN);
-        struct result r;
-        o.given = given;
-        convert_step(x, 2, &o, &r);
-        sum += (uint32_t)r.mantissa[1];
+    for (uint32_t t = 0; t <= 3 * 256; t++) {
+        float x[2] = {1.5f, (float)t / 256.0f * 0.5f};
+        uint32_t sum = 0;
+        for (unsigned noise = 0; noise < 256; noise++) {
+            uint8_t given[2] = {0, (uint8_t)noise};
+            struct sl_bfp_options o = options(2, SL_BFP_GIVEN);
+            struct result r;
+            o.given = given;
+            convert_step(x, 2, &o, &r);
+            sum += (uint32_t)r.mantissa[1];
+        }
+        assert_int_equal(sum, t);
     }
-    assert_int_equal(sum, 200);
 }
 
 static void counter_noise_depends_on_key_and_number_only(void **state)

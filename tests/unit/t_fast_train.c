@@ -291,6 +291,31 @@ static void the_ledger_counts_passes_by_the_formula(void **state)
     bench_deinit(&b);
 }
 
+static void all_settings_of_three_widths_train_and_count_their_passes(void **state)
+{
+    const uint64_t first = N * 784ull * 200, rest = N * (200ull * 200 + 200 * 10);
+    for (uint32_t i = 0; i < 8; i++) {
+        struct bench b = {.o = sl_fast_defaults()}, best;
+        uint32_t w = 2 + 2 * (i & 1), a = 2 + (i & 2), g = 2 + (i >> 1 & 2);
+        b.o.precision = SL_FAST_FIXED;
+        b.o.m[SL_FAST_W] = w;
+        b.o.m[SL_FAST_A] = a;
+        b.o.m[SL_FAST_G] = g;
+        best = b;
+        bench_init(&b, "mlp", 16, 0);
+        bench_init(&best, "mlp", 16, UINT32_MAX);
+        train(&b);
+        train(&best);
+        assert_memory_equal(b.end, best.end, b.n * sizeof(float));
+        const struct sl_unit_ledger *l = sl_trainer_ledger(b.t);
+        assert_int_equal(l->work[SL_PASS_FORWARD], w * a / 4 * (first + rest));
+        assert_int_equal(l->work[SL_PASS_INPUT_GRADIENT], w * g / 4 * rest);
+        assert_int_equal(l->work[SL_PASS_WEIGHT_GRADIENT], a * g / 4 * (first + rest));
+        bench_deinit(&b);
+        bench_deinit(&best);
+    }
+}
+
 /* --- registers
  * ------------------------------------------------------------------------------- */
 
@@ -409,6 +434,7 @@ int main(void)
         cmocka_unit_test(widths_grow_with_the_run),
         cmocka_unit_test(forms_of_equal_numbers_train_alike),
         cmocka_unit_test(the_ledger_counts_passes_by_the_formula),
+        cmocka_unit_test(all_settings_of_three_widths_train_and_count_their_passes),
         cmocka_unit_test(registers_go_on_from_task_to_task),
         cmocka_unit_test(registers_train_alike_on_every_level),
         cmocka_unit_test(a_nan_in_the_weights_ends_the_training),
