@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* RTN's ternary weights as a wire format: a scale and two bits a value. */
 #include "accel/codec/codec_kinds.h"
+
+#include <assert.h>
+
 #include "accel/units/rtn.h"
 
 #define PER_BYTE 4
@@ -18,9 +21,11 @@ static uint64_t bytes(const struct sl_codec *c, size_t n)
     return ((uint64_t)n + PER_BYTE - 1) / PER_BYTE;
 }
 
+/* Without a branch: signs of updates can't be predicted. */
 static unsigned code_of(float x, float d)
 {
-    return x > d ? PLUS : x < -d ? MINUS : ZERO;
+    static_assert(ZERO == 0 && PLUS == 1 && MINUS == 2, "bits of the two comparisons");
+    return (unsigned)(x > d) | (unsigned)(x < -d) << 1;
 }
 
 static enum sl_code encode(const struct sl_codec *c, const struct sl_codec_noise *noise,
