@@ -106,8 +106,10 @@ static enum sl_code fill_model(struct sl_plan *p, const json_t *m, struct sl_err
     if (json_array_size(layers) == 0)
         return missing("layers", err);
     p->model.name[0] = '\0';
-    if (strcmp(text_of(m, "loss"), "sphere_squared") == 0)
+    if (strcmp(text_of(m, "loss"), "sphere_squared") == 0) {
         p->model.head = SL_HEAD_SPHERE;
+        p->model.loss = SL_HEAD_SQUARED;
+    }
     enum sl_code rc = SL_OK;
     json_array_foreach(layers, i, o) if (rc == SL_OK) rc =
         add_layer(&p->model.layers, o, err);

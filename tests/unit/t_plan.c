@@ -369,7 +369,7 @@ static const struct {
      "p:2: model.name: vit is not available (tiny, mlp, lenet, cnn, pfl-cnn, resnet8)"},
     {"model: {head: cube}", "p:2: model.head: cube is not available (dense, sphere)"},
     {"model: {loss: squared}", "p:2: model.loss: is no key of model.head: dense"},
-    {"model: {head: sphere, temperature: 5}",
+    {"model: {head: sphere, loss: squared, temperature: 5}",
      "p:2: model.temperature: is no key of model.loss: squared"},
     {"model: {head: sphere, loss: cross-entropy, temperature: 0}", 
      "p:2: model.temperature: 0 is out of range (above 0 to 1000)"},

@@ -193,7 +193,7 @@ static void training_moves_features_and_leaves_the_head_as_it_is(void **state)
         PLAN("mlp") "accelerator: {matmul: fast}\n",
         PLAN("mlp") "accelerator: {matmul: tr}\n",
         PLAN("mlp") "accelerator: {matmul: rtn}\n",
-        DATA "model: {name: mlp, head: sphere, loss: cross-entropy, temperature: 10}\n",
+        DATA "model: {name: mlp, head: sphere, loss: squared}\n",
     };
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         struct rig r;
