@@ -198,7 +198,7 @@ enum sl_code calibrate_keep(struct run *r, struct sl_err *err)
     struct sl_store *s = r->c->env.store;
     struct sl_open_round last = {0};
     bool present = false;
-    if (r->calib.at != r->next_round)
+    if (r->calib.kept_at != r->next_round)
         return SL_OK; /* of another model, and overwritten */
     enum sl_code rc = s->ops->load_calibration(
         s, r->id, (r->calib.number - 1) | SL_ROUND_CALIBRATION, &present, &last, err);
@@ -396,8 +396,8 @@ static json_t *line_of(struct run *r, bool gave)
         "s:s}",
         "event", "calibration", "run", (json_int_t)r->id, "number", (json_int_t)k->number, "round",
         (json_int_t)r->next_round, "enrolled", (json_int_t)r->round.n_members, "clients",
-        (json_int_t)(gave ? k->clients : 0), "kept", (json_int_t)kept, "samples", (json_int_t)(gave ? k->samples : 0),
-        "share", gave && all > 0 ? (double)k->samples / (double)all : 0.0, "lambda",
+        (json_int_t)(gave ? k->clients : 0), "kept", (json_int_t)kept, "samples",
+        (json_int_t)(gave ? k->samples : 0), "share", gave && all > 0 ? (double)k->samples / (double)all : 0.0, "lambda",
         gave ? json_real(k->lambda) : json_null(), "accuracy_before",
         gave ? json_real((double)k->before.correct / n) : json_null(), "accuracy_after",
         gave ? json_real((double)k->after.correct / n) : json_null(), "loss_before",
@@ -508,7 +508,7 @@ void calibrate_recall(struct run *r, const json_t *line)
 {
     const char *name = json_string_value(json_object_get(line, "checkpoint"));
     r->calib.number = (uint32_t)json_integer_value(json_object_get(line, "number")) + 1;
-    r->calib.at = (uint32_t)json_integer_value(json_object_get(line, "round"));
+    r->calib.at = r->calib.kept_at = (uint32_t)json_integer_value(json_object_get(line, "round"));
     r->bytes_up += (uint64_t)json_integer_value(json_object_get(line, "bytes_up"));
     r->bytes_down += (uint64_t)json_integer_value(json_object_get(line, "bytes_down"));
     r->wall_s += json_number_value(json_object_get(line, "wall_s"));

@@ -95,7 +95,8 @@ struct calibration {
     struct sl_calib_shape shape;
     uint64_t bytes;  /* of one client's statistics; 0 = this model can't be calibrated */
     uint32_t number; /* of the next one */
-    uint32_t at;     /* rounds done before the last one; UINT32_MAX = none yet */
+    uint32_t at;     /* rounds done before the last one, or the last try; UINT32_MAX = none yet */
+    uint32_t kept_at; /* rounds done before the one whose statistics the journal names; as `at` */
     uint32_t wanted; /* on demand: those of numbers below this */
     bool adopted;    /* the run's model has a calibrated head */
     char checkpoint[64]; /* of the model that is adopted */

@@ -76,7 +76,7 @@ static enum sl_code build_model(struct run *r, uint32_t n_classes, struct sl_err
         return rc;
     r->n_values = sl_model_n_travelling(r->model);
     r->n_all = sl_model_layout(r->model)->n_values;
-    r->calib.at = UINT32_MAX;
+    r->calib.at = r->calib.kept_at = UINT32_MAX;
     rc = sl_calib_shape_of(r->model, p->calibration.balanced, &r->calib.shape, err);
     if (rc == SL_OK)
         r->calib.bytes = sl_calib_bytes(&r->calib.shape);
