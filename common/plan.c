@@ -48,7 +48,9 @@ void sl_plan_default(struct sl_plan *ret)
                      .trim = 1,
                      .f = 1,
                      .iterations = 8,
-                     .nu = 1e-6},
+                     .nu = 1e-6,
+                     .buffer = 10,
+                     .staleness_power = 0.5},
         .selection = {.policy = "random",
                       .over_select = 1.0,
                       .deadline_s = 600,
@@ -196,10 +198,34 @@ static enum sl_code check_cohort(const struct check *c, const struct sl_plan *p)
     return SL_OK;
 }
 
+/* What is meant for rounds has no meaning for buffers. */
+static enum sl_code check_buffer(const struct check *c, const struct sl_plan *p)
+{
+    uint32_t clients = p->data.partition.clients;
+    if (p->strategy.buffer > clients)
+        return FAIL("strategy.buffer", SL_E_RANGE,
+                    "%u is out of range (1 to %u, which is data.partition.clients)",
+                    p->strategy.buffer, clients);
+    if (strcmp(p->selection.policy, "file") == 0)
+        return FAIL("selection.policy", SL_E_INPUT,
+                    "file is not available with fedbuff (random and all are)");
+    if (p->selection.over_select > 1)
+        return FAIL("selection.over_select", SL_E_RANGE,
+                    "%g is out of range (1 with fedbuff: it asks one client at a time)",
+                    p->selection.over_select);
+    if (p->calibration.every > 0)
+        return FAIL("calibration.every", SL_E_RANGE,
+                    "%u is out of range (0 with fedbuff, which has no pause between rounds)",
+                    p->calibration.every);
+    return SL_OK;
+}
+
 static enum sl_code check_strategy(const struct check *c, struct sl_plan *p)
 {
     bool scaffold = is_strategy(p, "scaffold");
     sl_plan_strategy_defaults(p);
+    if (is_strategy(p, "fedbuff"))
+        return check_buffer(c, p);
     if (is_strategy(p, "fedprox") && !(p->strategy.mu > 0))
         return FAIL("strategy.mu", SL_E_RANGE,
                     "0 is out of range (above 0 to 1000000: fedprox without mu is fedavg)");
@@ -361,7 +387,8 @@ void sl_plan_strategy_defaults(struct sl_plan *p)
 {
     bool adagrad = is_strategy(p, "fedadagrad");
     bool adaptive = adagrad || is_strategy(p, "fedadam") || is_strategy(p, "fedyogi");
-    bool stepping = adaptive || is_strategy(p, "fedavgm") || is_strategy(p, "scaffold");
+    bool stepping = adaptive || is_strategy(p, "fedavgm") || is_strategy(p, "scaffold") ||
+                    is_strategy(p, "fedbuff");
     if (stepping && p->strategy.eta < 0)
         p->strategy.eta = adaptive ? 0.01 : 1;
     if (adaptive && p->strategy.beta1 < 0)

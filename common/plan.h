@@ -118,6 +118,8 @@ struct sl_plan {
         uint32_t m;              /* multi-krum: updates averaged; 0 = all but f */
         uint32_t iterations;     /* geometric-median: Weiszfeld steps */
         double nu;               /* geometric-median: least distance */
+        uint32_t buffer;         /* fedbuff: updates that make a version */
+        double staleness_power;  /* fedbuff: an update t versions old counts (1 + t)^-p */
     } strategy;
     struct {
         char policy[SL_PLAN_NAME]; /* random all file */

@@ -52,7 +52,7 @@ static const char *const orders[] = {"philox", "bench", NULL};
 static const char *const strategies[] = {
     "fedavg",  "fedavgm",    "fedprox", "fednova",      "scaffold", "fedadam",
     "fedyogi", "fedadagrad", "median",  "trimmed-mean", "krum",     "multi-krum",
-    "geometric-median", NULL};
+    "geometric-median", "fedbuff", NULL};
 enum { /* strategies[i] is bit i */
     FEDAVGM = 1 << 1,
     FEDPROX = 1 << 2,
@@ -64,6 +64,7 @@ enum { /* strategies[i] is bit i */
     KRUM = 1 << 10,
     MULTI_KRUM = 1 << 11,
     GEOMETRIC_MEDIAN = 1 << 12,
+    FEDBUFF = 1 << 13,
     ADAPTIVE = FEDADAM | FEDYOGI | FEDADAGRAD,
 };
 static const char *const policies[] = {"random", "all", "file", NULL};
@@ -170,7 +171,7 @@ static const struct sl_row rows[] = {
     WORD("strategy.name", strategy.name, strategies),
 #define STRATEGY "strategy.name"
     REAL_OF("strategy.eta", strategy.eta, 0, 1000, ABOVE, NULL, STRATEGY,
-            FEDAVGM | SCAFFOLD | ADAPTIVE),
+            FEDAVGM | SCAFFOLD | ADAPTIVE | FEDBUFF),
     REAL_OF("strategy.beta", strategy.beta, 0, 1, BELOW, NULL, STRATEGY, FEDAVGM),
     REAL_OF("strategy.beta1", strategy.beta1, 0, 1, BELOW, NULL, STRATEGY, ADAPTIVE),
     REAL_OF("strategy.beta2", strategy.beta2, 0, 1, BELOW, NULL, STRATEGY, FEDADAM | FEDYOGI),
@@ -181,6 +182,8 @@ static const struct sl_row rows[] = {
     COUNT_OF("strategy.m", strategy.m, 0, SL_CLIENTS_MAX, STRATEGY, MULTI_KRUM),
     COUNT_OF("strategy.iterations", strategy.iterations, 1, 100000, STRATEGY, GEOMETRIC_MEDIAN),
     REAL_OF("strategy.nu", strategy.nu, 0, 1000, ABOVE, NULL, STRATEGY, GEOMETRIC_MEDIAN),
+    COUNT_OF("strategy.buffer", strategy.buffer, 1, SL_CLIENTS_MAX, STRATEGY, FEDBUFF),
+    REAL_OF("strategy.staleness_power", strategy.staleness_power, 0, 10, 0, NULL, STRATEGY, FEDBUFF),
 
     WORD("selection.policy", selection.policy, policies),
     FILE_OF("selection.path", selection.path, "selection.policy", 1 << 2),

@@ -249,6 +249,9 @@ enum sl_code sl_coordinator_calibrate(struct sl_coordinator *c, uint64_t now_ms,
     if (r->calib.bytes == 0)
         return sl_err_set(err, SL_E_INPUT, "calibrate: the model of run %" PRIu64
                           " can't be calibrated", r->id);
+    if (r->phase != RUN_OVER && r->buffers.flight != NULL)
+        return sl_err_set(err, SL_E_REFUSED, "calibrate: run %" PRIu64
+                          " aggregates asynchronously: once it has ended", r->id);
     if (r->phase == RUN_OVER && (r->failed || !r->ended || !run_idle(r)))
         return sl_err_set(err, SL_E_REFUSED, "calibrate: run %" PRIu64 " has %s", r->id,
                           r->failed ? "failed" : "not ended yet");
@@ -404,7 +407,7 @@ static json_t *line_of(struct run *r, bool gave)
         gave ? json_real(k->before.loss_sum / n) : json_null(), "loss_after",
         gave ? json_real(k->after.loss_sum / n) : json_null(), "published",
         better ? "calibrated" : "trained", "adopted", better && at_end(r), "bytes_up",
-        (json_int_t)up, "bytes_down", (json_int_t)(poll_bytes_down(r) * (r->round.n_members - kept)),
+        (json_int_t)up, "bytes_down", (json_int_t)(poll_bytes_down(r, r->round.number) * (r->round.n_members - kept)),
         "latency_s", (double)(c->now_ms - r->opened_ms) * 1e-3, "wall_s",
         c->env.wall_s(c->env.ctx) - r->wall_open, "model_digest", digest);
     if (line != NULL && gave)

@@ -67,14 +67,17 @@ static json_t *cost_json(const struct sl_task_cost *c)
 static struct tally tally(const struct run *r)
 {
     struct tally t = {0};
-    uint64_t down = poll_bytes_down(r);
+    bool buffer = buffer_on(r);
+    uint64_t down = poll_bytes_down(r, r->round.number);
     for (size_t i = 0; i < r->round.n_members; i++) {
         const struct upload *u = &r->uploads[i];
         enum sl_member_state state = r->round.members[i].state;
-        if (state != SL_MEMBER_WAITING)
+        if (state != SL_MEMBER_WAITING && !buffer)
             t.bytes_down += down;
         if (state != SL_MEMBER_ACCEPTED)
             continue;
+        if (buffer)
+            t.bytes_down += poll_bytes_down(r, buffer_start(r, i));
         t.bytes_up += poll_bytes_up(r, u);
         t.samples += u->meta.samples;
         t.loss_sum += u->meta.loss_sum;
@@ -88,16 +91,18 @@ static json_t *members_json(const struct run *r)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < r->round.n_members; i++)
-        json_array_append_new(list, json_integer(r->round.members[i].client));
+        if (r->round.members[i].state != SL_MEMBER_IDLE)
+            json_array_append_new(list, json_integer(r->round.members[i].client));
     return list;
 }
 
-/* Included clients in the order of acceptance, and when each was accepted. */
-static json_t *included_json(const struct run *r, json_t **ret_latencies)
+/* Included clients in the order of acceptance; when each was accepted, and what it began from. */
+static json_t *included_json(const struct run *r, json_t **ret_latencies, json_t **ret_starts)
 {
     const struct upload **u = sl_calloc(r->round.n_members, sizeof(*u));
     json_t *list = json_array();
     *ret_latencies = json_array();
+    *ret_starts = json_array();
     size_t n = 0;
     if (u == NULL)
         return list;
@@ -109,6 +114,7 @@ static json_t *included_json(const struct run *r, json_t **ret_latencies)
         json_array_append_new(list, json_integer(r->round.members[u[i]->position].client));
         json_array_append_new(*ret_latencies,
                               json_real((double)(u[i]->accepted_ms - r->opened_ms) * 1e-3));
+        json_array_append_new(*ret_starts, json_integer(buffer_start(r, u[i]->position)));
     }
     free(u);
     return list;
@@ -119,7 +125,7 @@ json_t *run_not_included(const struct run *r)
     json_t *list = json_array();
     for (size_t i = 0; i < r->round.n_members; i++) {
         const struct sl_member *m = &r->round.members[i];
-        if (m->state == SL_MEMBER_ACCEPTED)
+        if (m->state == SL_MEMBER_ACCEPTED || (buffer_on(r) && m->state != SL_MEMBER_FAILED))
             continue;
         json_array_append_new(
             list, json_pack("{s:I, s:s}", "client", (json_int_t)m->client, "reason",
@@ -164,12 +170,13 @@ static json_t *round_json(struct run *r, const struct tally *t)
     char digest[SL_DIGEST_HEX];
     sl_hex(w->digest, SL_DIGEST_BYTES, digest);
     double n = (double)w->eval.n;
-    json_t *latencies, *included = included_json(r, &latencies);
+    json_t *latencies, *starts, *included = included_json(r, &latencies, &starts);
+    json_t *members = members_json(r), *missing = run_not_included(r);
     json_t *line = json_pack(
         "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o, s:I, s:I, s:I, s:f, s:f, s:o, s:s}",
         "event", "round", "run", (json_int_t)r->id, "round", (json_int_t)r->round.number, "attempt",
-        (json_int_t)r->round.attempt, "selected", (json_int_t)r->round.n_members, "completed",
-        (json_int_t)t->n, "dropped", (json_int_t)(r->round.n_members - t->n), "train_loss",
+        (json_int_t)r->round.attempt, "selected", (json_int_t)json_array_size(members), "completed",
+        (json_int_t)t->n, "dropped", (json_int_t)json_array_size(missing), "train_loss",
         t->samples > 0 ? t->loss_sum / (double)t->samples : 0.0, "accuracy",
         w->due ? json_real((double)w->eval.correct / n) : json_null(), "loss",
         w->due ? json_real(w->eval.loss_sum / n) : json_null(), "bytes_up",
@@ -178,10 +185,13 @@ static json_t *round_json(struct run *r, const struct tally *t)
         (double)(c->now_ms - r->opened_ms) * 1e-3, "wall_s",
         c->env.wall_s(c->env.ctx) - r->wall_open, "cost", cost_json(&t->cost), "model_digest",
         digest);
-    json_object_set_new(line, "members", members_json(r));
+    json_object_set_new(line, "members", members);
     json_object_set_new(line, "included", included);
     json_object_set_new(line, "latencies_s", latencies);
-    json_object_set_new(line, "not_included", run_not_included(r));
+    json_object_set_new(line, "not_included", missing);
+    if (buffer_on(r))
+        json_object_set(line, "starts", starts);
+    json_decref(starts);
     json_t *measured = measured_json(r);
     if (measured != NULL)
         json_object_set_new(line, "client_eval", measured);
@@ -194,20 +204,24 @@ static enum sl_code commit_row(struct run *r, const char *json, const struct bes
                                struct sl_err *err)
 {
     struct sl_store *s = r->c->env.store;
-    uint32_t *included = sl_calloc(r->round.n_members, sizeof(*included));
+    uint32_t *included = sl_calloc(2 * r->round.n_members, sizeof(*included));
+    uint32_t *starts = included + r->round.n_members;
     if (included == NULL)
         return sl_err_set(err, SL_E_NOMEM, "commit");
     struct sl_commit_row row = {.round = r->round.number,
                                 .report_json = json,
                                 .included = included,
+                                .starts = buffer_on(r) ? starts : NULL,
                                 .keep = best->checkpoint};
     row.state = (const uint8_t *)step_next_state(r, &row.state_bytes);
     row.state_bytes *= sizeof(float);
     memcpy(row.model_digest, r->work.digest, SL_DIGEST_BYTES);
     memcpy(row.checkpoint, r->work.checkpoint, sizeof(row.checkpoint));
     for (size_t i = 0; i < r->round.n_members; i++)
-        if (r->round.members[i].state == SL_MEMBER_ACCEPTED)
+        if (r->round.members[i].state == SL_MEMBER_ACCEPTED) {
+            starts[row.n_included] = buffer_start(r, i);
             included[row.n_included++] = r->round.members[i].client;
+        }
     SL_CRASH_POINT("before_commit");
     enum sl_code rc = s->ops->round_commit(s, r->id, &row, err);
     free(included);
@@ -251,6 +265,7 @@ static void commit(struct run *r)
     SL_CRASH_POINT("after_commit");
     r->best = best;
     adopt(r, &t, json_number_value(json_object_get(line, "wall_s")));
+    buffer_committed(r);
     run_report(r, line);
     json_decref(line);
     run_proceed(r);
@@ -289,6 +304,8 @@ void commit_start(struct run *r)
 static enum sl_code journal_attempt(struct run *r, struct sl_err *err)
 {
     struct sl_store *s = r->c->env.store;
+    if (buffer_on(r))
+        return buffer_journal_attempt(r, err);
     uint32_t *members = sl_calloc(r->round.n_members, sizeof(*members));
     if (members == NULL)
         return sl_err_set(err, SL_E_NOMEM, "round");
@@ -316,12 +333,18 @@ bool commit_attempt(struct run *r)
     return true;
 }
 
+static size_t wanted(const struct run *r)
+{
+    return buffer_on(r) ? r->round.cfg.target : r->round.n_members;
+}
+
 static void repeat(struct run *r)
 {
     char name[ROUND_NAME];
     sl_log_write(r->c->env.log, SL_LOG_WARN,
                  "%s: %zu of %zu updates, quorum %" PRIu32 "; attempt %" PRIu32,
-                 core_round_name(r->round.number, name), r->round.n_accepted, r->round.n_members, r->round.cfg.quorum,
+                 core_round_name(r->round.number, name), r->round.n_accepted, wanted(r),
+                 r->round.cfg.quorum,
                  r->round.attempt);
     r->unjournalled = true;
     commit_attempt(r);
@@ -333,14 +356,17 @@ void commit_act(struct run *r, enum sl_round_action action)
     switch (action) {
     case SL_ROUND_IGNORED:
     case SL_ROUND_NOTHING:
+        buffer_act(r);
         return;
     case SL_ROUND_COMMIT:
         r->phase = RUN_CLOSING;
-        upload_close(r);
+        if (!buffer_on(r)) /* what is on its way then goes into the next buffer */
+            upload_close(r);
         upload_advance(r);
         return;
     case SL_ROUND_REPEAT:
         repeat(r);
+        buffer_act(r);
         return;
     case SL_ROUND_GIVE_UP:
         if (calibrate_under_way(r)) { /* nobody's statistics: the run goes on without */
@@ -352,7 +378,7 @@ void commit_act(struct run *r, enum sl_round_action action)
         snprintf(reason, sizeof(reason),
                  "round %" PRIu32 ": %zu of %zu updates after %" PRIu32
                  " attempts, quorum is %" PRIu32,
-                 r->round.number, r->round.n_accepted, r->round.n_members, r->round.attempt + 1,
+                 r->round.number, r->round.n_accepted, wanted(r), r->round.attempt + 1,
                  r->round.cfg.quorum);
         run_end(r, true, reason);
         return;

@@ -105,6 +105,7 @@ void core_wake(struct sl_coordinator *c)
         at = earlier(at, c->timed_ms + TICK_MS);
     if (r != NULL && r->phase == RUN_OPEN) {
         at = earlier(at, r->round.deadline_at_ms);
+        at = earlier(at, buffer_wake_ms(r));
         if (!r->unjournalled)
             at = earlier(at, r->journalled_ms + TICK_MS);
     }
@@ -190,8 +191,10 @@ static void on_task_failed(struct sl_coordinator *c, struct sl_client_entry *e, 
         run_proceed(r);
         return;
     }
-    if (r->phase != RUN_OPEN || m->task_failed.round != r->round.number ||
-        m->task_failed.attempt != r->round.attempt) {
+    bool open = buffer_on(r) ? buffer_awaits(r, client, m->task_failed.round)
+                             : m->task_failed.round == r->round.number &&
+                                   m->task_failed.attempt == r->round.attempt;
+    if (r->phase != RUN_OPEN || !open) {
         reply_ack(c, id, false, "no such task");
         return;
     }
@@ -302,6 +305,7 @@ void sl_coordinator_time(struct sl_coordinator *c, uint64_t now_ms)
         retry(c);
     struct run *r = c->run;
     if (r != NULL && r->phase == RUN_OPEN) {
+        buffer_time(r);
         struct sl_round_event ev = {.kind = SL_ROUND_EV_TIME, .now_ms = now_ms};
         enum sl_round_action action = sl_round_step(&r->round, &ev);
         if (action == SL_ROUND_NOTHING || action == SL_ROUND_IGNORED)
@@ -437,6 +441,9 @@ enum sl_code sl_coordinator_revoke(struct sl_coordinator *c, uint64_t now_ms, ui
     } else if (r != NULL && r->phase == RUN_CLIENT_EVAL && index < r->eval.n) {
         r->eval.there[index] = true; /* nobody to ask */
         run_proceed(r);
+    } else if (r != NULL && buffer_on(r)) { /* between two buffers */
+        upload_drop(r, index, "revoked");
+        buffer_void(r, index);
     }
     core_wake(c);
     return SL_OK;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* core.h - what the files of the coordinator share: coordinator.c (events), poll.c (tasks),
  * run_build.c (a run from its plan), run_restore.c (taking it up), run.c (from round to round),
- * upload.c (transfers, checks, sum), calibrate.c (statistics instead of updates), update_meta.c (what clients say of them), commit.c (closing a round),
+ * upload.c (transfers, acceptance), update_walk.c (checks, sum), update_meta.c (what clients say of them),
+ * buffer.c (versions instead of rounds), calibrate.c (statistics instead of updates), commit.c (closing a round),
  * step.c (the next model), spooled.c (single updates), best.c (the best model), status.c.
  * Nobody else includes this. */
 #ifndef SL_SERVER_CORE_H
@@ -50,6 +51,8 @@ struct upload {
     uint8_t *have;             /* a bit a chunk; owned */
     uint32_t n_have;
     struct check *check;       /* under way for this update, or NULL */
+    bool here;                 /* checked, and waits for the buffer that it may go into ... */
+    uint32_t turn;             /* ... in the order of arrival */
     bool added;
     bool kept;                 /* statistics that the last calibration left */
     uint32_t order;            /* of acceptance */
@@ -80,6 +83,29 @@ struct work {
     uint8_t digest[SL_DIGEST_BYTES];
     struct sl_blob_id model_id;
     char checkpoint[64];
+};
+
+/* A client's task under asynchronous aggregation; position = client. */
+struct flight {
+    bool under_way; /* neither committed nor given up */
+    bool tasked;    /* the client has been told */
+    uint32_t start; /* the version of the model it begins from ... */
+    struct sl_blob_id model; /* ... and its name */
+    uint64_t due_ms; /* given up then, unless the update is here */
+};
+
+/* An update of the run that is replayed. */
+struct recorded {
+    uint32_t start, client, into;
+};
+
+struct buffers {
+    struct flight *flight; /* [n_clients], owned; NULL: rounds */
+    uint32_t given;        /* tasks that begin from the version at hand */
+    uint32_t next_turn;
+    uint64_t due_ms;       /* no task is due earlier */
+    struct recorded *record; /* --replay: by start, then client; owned */
+    size_t n_record;
 };
 
 struct client_eval { /* held-out shares, summed in client order at the end */
@@ -148,6 +174,7 @@ struct run {
     uint64_t weight_in;        /* of the open round's accepted updates */
     uint32_t next_round;
     struct work work;
+    struct buffers buffers;
     struct calibration calib;
     struct client_eval eval;
     uint64_t eval_deadline_ms;
@@ -260,6 +287,8 @@ void upload_reset(struct upload *u); /* forgets what was transferred */
 void upload_drop(struct run *r, uint32_t client, const char *reason);
 /* The round is over: who still waits for a check is told so. */
 void upload_close(struct run *r);
+/* A good update into the sum: journal, acknowledge, add. bytes: of a one-chunk update, else NULL. */
+void upload_accept(struct run *r, struct upload *u, const uint8_t *bytes);
 /* Adds what is accepted and not added yet, or goes on to finalise. */
 void upload_advance(struct run *r);
 /* Where a member's update lies in the spool: statistics in a slot that is their client's own, so that they
@@ -271,6 +300,50 @@ void upload_take_up(struct run *r, uint32_t position, const struct sl_member_row
 enum sl_code upload_restore(struct run *r, uint32_t position, const struct sl_member_row *row,
                             struct sl_err *err);
 
+
+/* --- update_walk.c; any thread --- */
+/* Where an update lies: in memory, or in a slot of the spool. */
+struct source {
+    const uint8_t *bytes; /* NULL: in the spool */
+    uint32_t slot;
+};
+/* Hash and values, of statistics too. *ret_clip: the factor that brings the update down to the norm that is
+ * allowed. */
+enum sl_code walk_check(struct run *r, struct source from, uint32_t client,
+                        const struct sl_update_meta *meta, const struct sl_blob_id *id,
+                        double *ret_clip, struct sl_err *err);
+enum sl_code walk_add(const struct upload *u, struct source from, struct sl_err *err); /* into the sum */
+
+/* --- buffer.c --- */
+/* Does this run aggregate asynchronously, and is it no calibration that is open? */
+bool buffer_on(const struct run *r);
+/* Once the clients are counted and the uploads are there. SL_E_INPUT for a record that can't be replayed. */
+enum sl_code buffer_build(struct run *r, struct sl_err *err);
+void buffer_free(struct run *r);
+/* Opens the next version. */
+void buffer_open(struct run *r);
+/* After a restart: the tasks, and the version that is open, NULL = none. */
+enum sl_code buffer_restore(struct run *r, const struct sl_open_round *open, struct sl_err *err);
+enum sl_code buffer_journal_attempt(struct run *r, struct sl_err *err);
+/* Something has changed: tasks that failed are over, and places are given anew. */
+void buffer_act(struct run *r);
+/* Gives up what is overdue. */
+void buffer_time(struct run *r);
+uint64_t buffer_wake_ms(const struct run *r); /* UINT64_MAX = no need */
+/* The version is committed: its updates' tasks are over; all of them when it was the last. */
+void buffer_committed(struct run *r);
+/* Is an update of this client that began from that version awaited? */
+bool buffer_awaits(const struct run *r, uint32_t client, uint32_t start);
+/* The round that the member at this position belongs to: the open one, or the version its task begins from. */
+uint32_t buffer_start(const struct run *r, size_t position);
+double buffer_damping(const struct upload *u); /* its factor by age; 1 in rounds */
+/* A good update: into the open buffer, or it waits for the one that it may go into. */
+void buffer_take(struct run *r, struct upload *u, const uint8_t *bytes);
+void buffer_void(struct run *r, uint32_t client); /* its task is over, unless its update is accepted */
+/* Is it known that the update that the client's poll names, which no buffer committed, never will be? */
+bool buffer_settles(struct run *r, uint32_t client, const struct sl_msg *poll);
+/* The task that a waiting or tasked client is to be told of now, NULL = none. */
+const struct flight *buffer_order(struct run *r, uint32_t client, const struct sl_msg *poll);
 
 /* --- step.c --- */
 /* The next model, in the sum's place, and what goes behind it; once step_model has been called for the
@@ -322,12 +395,13 @@ bool commit_attempt(struct run *r);
 void poll_take(struct sl_coordinator *c, struct sl_client_entry *e, sl_request_id id,
                const struct sl_msg *m);
 void poll_serve(struct sl_coordinator *c); /* answers held polls that can be answered */
+void poll_serve_client(struct sl_coordinator *c, uint32_t client); /* only this one's */
 void poll_release(struct sl_client_entry *e); /* forgets the poll that is held */
 void poll_expire(struct sl_coordinator *c);   /* answers those held long enough */
 /* Under run.reproducible: strict, members that compute with another fp32 kernel are out. Apart from the
  * answering of polls, since it may close the round. */
 void poll_refuse_kernels(struct sl_coordinator *c);
-uint64_t poll_bytes_down(const struct run *r);
+uint64_t poll_bytes_down(const struct run *r, uint32_t round); /* of a task that began with it */
 uint64_t poll_bytes_up(const struct run *r, const struct upload *u);
 
 /* --- coordinator.c --- */

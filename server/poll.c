@@ -14,13 +14,14 @@ static uint64_t weigh(const struct sl_msg *m)
     return sl_wire_size(m) + SL_WIRE_ENVELOPE_BYTES;
 }
 
-static struct sl_msg task_message(const struct run *r, uint64_t deadline_ms)
+/* round: the open one, or the version that the task begins from. */
+static struct sl_msg task_message(const struct run *r, uint32_t round, uint64_t deadline_ms)
 {
     struct sl_msg m = {.kind = SL_MSG_POLL_REPLY};
     m.poll_reply.task = (struct sl_task_order){
         .kind = calibrate_under_way(r) ? SL_TASK_CALIBRATE : SL_TASK_TRAIN,
         .run_id = r->id,
-        .round = r->round.number,
+        .round = round,
         .attempt = r->round.attempt,
         .plan = r->plan_ref,
         .model = r->model_ref,
@@ -35,9 +36,9 @@ static struct sl_msg task_message(const struct run *r, uint64_t deadline_ms)
     return m;
 }
 
-uint64_t poll_bytes_down(const struct run *r)
+uint64_t poll_bytes_down(const struct run *r, uint32_t round)
 {
-    struct sl_msg m = task_message(r, 1);
+    struct sl_msg m = task_message(r, round, 1);
     m.poll_reply.task.attempt = 0; /* as first sent */
     uint64_t sum = weigh(&m), size = r->model_ref.size;
     for (uint64_t at = 0; size > SL_CHUNK_BYTES && at < size; at += SL_CHUNK_BYTES) {
@@ -69,7 +70,7 @@ uint64_t poll_bytes_up(const struct run *r, const struct upload *u)
         uint64_t left = u->blob.size - at;
         struct sl_msg put = {.kind = SL_MSG_PUT_CHUNK};
         put.put_chunk.run_id = r->id;
-        put.put_chunk.round = r->round.number;
+        put.put_chunk.round = buffer_start(r, u->position);
         put.put_chunk.blob = u->blob;
         put.put_chunk.offset = at;
         put.attachment = (const uint8_t *)r->sent; /* only the size counts */
@@ -87,7 +88,7 @@ uint64_t poll_bytes_up(const struct run *r, const struct upload *u)
 static bool settled(struct sl_coordinator *c, uint32_t client, const struct sl_msg *poll,
                     bool *ret_committed)
 {
-    const struct run *r = c->run;
+    struct run *r = c->run;
     uint64_t run = poll->poll.run_id;
     bool known = false, included = false;
     struct sl_err err;
@@ -98,6 +99,8 @@ static bool settled(struct sl_coordinator *c, uint32_t client, const struct sl_m
         return false;
     }
     *ret_committed = known && included;
+    if (r != NULL && r->id == run && r->phase != RUN_OVER && buffer_on(r))
+        return included || buffer_settles(r, client, poll);
     if (known)
         return true;
     /* not committed: it may still be, unless its run is over or gone */
@@ -130,8 +133,25 @@ void poll_refuse_kernels(struct sl_coordinator *c)
     }
 }
 
+/* Its task under asynchronous aggregation. The model of an earlier version is named for the update that the
+ * client keeps; it is not there any more. */
+static bool find_version(struct run *r, uint32_t client, const struct sl_msg *poll, struct sl_msg *m)
+{
+    const struct flight *f = buffer_order(r, client, poll);
+    if (f == NULL)
+        return false;
+    *m = task_message(r, f->start, f->due_ms > r->c->now_ms ? f->due_ms - r->c->now_ms : 1);
+    if (!sl_blob_id_equal(&f->model, &r->model_ref.id)) {
+        m->poll_reply.task.model.id = f->model;
+        m->attachment = NULL;
+        m->attachment_bytes = 0;
+    }
+    return true;
+}
+
 /* The task for this client now, if there is one. */
-static bool find_task(struct sl_coordinator *c, struct sl_client_entry *e, struct sl_msg *m)
+static bool find_task(struct sl_coordinator *c, struct sl_client_entry *e, const struct sl_msg *poll,
+                      struct sl_msg *m)
 {
     struct run *r = c->run;
     if (r == NULL)
@@ -139,7 +159,7 @@ static bool find_task(struct sl_coordinator *c, struct sl_client_entry *e, struc
     uint32_t client = e->row.index;
     if (r->phase == RUN_CLIENT_EVAL && client < r->eval.n && !r->eval.there[client]) {
         uint64_t left = r->eval_deadline_ms > c->now_ms ? r->eval_deadline_ms - c->now_ms : 1;
-        *m = task_message(r, left);
+        *m = task_message(r, r->round.number, left);
         m->poll_reply.task.kind = SL_TASK_EVALUATE;
         m->poll_reply.task.evaluate = true;
         return true;
@@ -147,12 +167,15 @@ static bool find_task(struct sl_coordinator *c, struct sl_client_entry *e, struc
     if (r->phase != RUN_OPEN || r->unjournalled)
         return false;
     const struct sl_member *member = sl_round_member(&r->round, client);
-    if (member == NULL || member->state == SL_MEMBER_ACCEPTED || member->state == SL_MEMBER_FAILED)
+    if (member == NULL || (member->state != SL_MEMBER_WAITING && member->state != SL_MEMBER_TASKED))
         return false;
     if (r->plan.run.reproducible == SL_REPRODUCIBLE_STRICT && !fp32_kernel_fits(r, e))
         return false; /* poll_refuse_kernels puts it out */
     uint64_t left = sl_round_remaining_ms(&r->round, c->now_ms);
-    *m = task_message(r, left == 0 ? 1 : left);
+    if (!buffer_on(r))
+        *m = task_message(r, r->round.number, left == 0 ? 1 : left);
+    else if (!find_version(r, client, poll, m))
+        return false;
     struct sl_round_event ev = {.kind = SL_ROUND_EV_TASKED, .now_ms = c->now_ms, .client = client};
     sl_round_step(&r->round, &ev);
     return true;
@@ -167,7 +190,7 @@ static bool answer_poll(struct sl_coordinator *c, struct sl_client_entry *e, sl_
     if (poll->poll.has_pending && settled(c, e->row.index, poll, &committed)) {
         say = true;
     }
-    bool task = find_task(c, e, &m);
+    bool task = find_task(c, e, poll, &m);
     if (say) {
         m.poll_reply.has_settled = true;
         m.poll_reply.settled_run = poll->poll.run_id;
@@ -219,20 +242,30 @@ void poll_take(struct sl_coordinator *c, struct sl_client_entry *e, sl_request_i
     e->poll = copy;
 }
 
+static void serve(struct sl_coordinator *c, uint32_t i)
+{
+    struct sl_client_entry *e = &c->registry.clients[i];
+    if (!e->holds)
+        return;
+    sl_request_id id = e->held_id;
+    if (answer_poll(c, e, id, e->poll)) {
+        e = &c->registry.clients[i];
+        if (e->holds && e->held_id == id)
+            poll_release(e);
+    }
+}
+
 void poll_serve(struct sl_coordinator *c)
 {
-    for (uint32_t i = 0; i < c->registry.n; i++) {
-        struct sl_client_entry *e = &c->registry.clients[i];
-        if (!e->holds)
-            continue;
-        struct sl_msg *poll = e->poll;
-        sl_request_id id = e->held_id;
-        if (answer_poll(c, e, id, poll)) {
-            e = &c->registry.clients[i];
-            if (e->holds && e->held_id == id)
-                poll_release(e);
-        }
-    }
+    for (uint32_t i = 0; i < c->registry.n; i++)
+        serve(c, i);
+}
+
+void poll_serve_client(struct sl_coordinator *c, uint32_t client)
+{
+    const struct sl_client_entry *e = sl_registry_at(&c->registry, client);
+    if (e != NULL)
+        serve(c, (uint32_t)(e - c->registry.clients));
 }
 
 void poll_expire(struct sl_coordinator *c)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* state   event                          -> action (new state)
+ * OPEN    DRAWN of an idle member           NOTHING
  * OPEN    TASKED by a waiting member        NOTHING
  * OPEN    ACCEPTED, FAILED                  what `judge` says
  * OPEN    LOST of an accepted member        NOTHING (it waits again)
@@ -31,6 +32,9 @@ enum sl_code sl_round_open(struct sl_round *r, const struct sl_round_cfg *cfg, u
     if (n == 0 || cfg->quorum < 1 || cfg->quorum > n)
         return sl_err_set(err, SL_E_RANGE, "quorum %u of %zu members (1 to all allowed)",
                           (unsigned)cfg->quorum, n);
+    if (cfg->buffered && (cfg->target < cfg->quorum || cfg->target > n))
+        return sl_err_set(err, SL_E_RANGE, "buffer of %u for %zu members (%u to all allowed)",
+                          (unsigned)cfg->target, n, (unsigned)cfg->quorum);
     for (size_t i = 1; i < n; i++)
         if (clients[i] <= clients[i - 1])
             return sl_err_set(err, SL_E_RANGE, "members are not ascending and distinct");
@@ -38,7 +42,8 @@ enum sl_code sl_round_open(struct sl_round *r, const struct sl_round_cfg *cfg, u
     if (members == NULL)
         return sl_err_set(err, SL_E_NOMEM, "round of %zu members", n);
     for (size_t i = 0; i < n; i++)
-        members[i].client = clients[i];
+        members[i] = (struct sl_member){
+            .client = clients[i], .state = cfg->buffered ? SL_MEMBER_IDLE : SL_MEMBER_WAITING};
     free(r->members);
     *r = (struct sl_round){.state = SL_ROUND_OPEN,
                            .cfg = *cfg,
@@ -82,11 +87,13 @@ static enum sl_round_action repeat_or_give_up(struct sl_round *r, uint64_t now_m
     r->attempt++;
     r->deadline_at_ms = now_ms + r->cfg.deadline_ms;
     r->n_failed = 0;
-    for (size_t i = 0; i < r->n_members; i++)
-        if (r->members[i].state != SL_MEMBER_ACCEPTED) {
-            r->members[i].state = SL_MEMBER_WAITING;
-            r->members[i].reason[0] = '\0';
-        }
+    for (size_t i = 0; i < r->n_members; i++) {
+        struct sl_member *m = &r->members[i];
+        if (m->state == SL_MEMBER_ACCEPTED || (r->cfg.buffered && m->state != SL_MEMBER_FAILED))
+            continue;
+        m->state = r->cfg.buffered ? SL_MEMBER_IDLE : SL_MEMBER_WAITING;
+        m->reason[0] = '\0';
+    }
     return SL_ROUND_REPEAT;
 }
 
@@ -94,7 +101,7 @@ static enum sl_round_action repeat_or_give_up(struct sl_round *r, uint64_t now_m
 static enum sl_round_action judge(struct sl_round *r, uint64_t now_ms, bool over)
 {
     bool reached = r->cfg.target > 0 && r->n_accepted >= r->cfg.target;
-    bool all_final = r->n_accepted + r->n_failed == r->n_members;
+    bool all_final = !r->cfg.buffered && r->n_accepted + r->n_failed == r->n_members;
     if (!reached && !all_final && !over)
         return SL_ROUND_NOTHING;
     if (reached || r->n_accepted >= r->cfg.quorum) {
@@ -106,7 +113,7 @@ static enum sl_round_action judge(struct sl_round *r, uint64_t now_ms, bool over
 
 static enum sl_round_action on_accepted(struct sl_round *r, struct sl_member *m, uint64_t now_ms)
 {
-    if (m->state == SL_MEMBER_ACCEPTED)
+    if (m->state == SL_MEMBER_ACCEPTED || m->state == SL_MEMBER_IDLE)
         return SL_ROUND_IGNORED;
     if (m->state == SL_MEMBER_FAILED)
         r->n_failed--;
@@ -119,7 +126,7 @@ static enum sl_round_action on_accepted(struct sl_round *r, struct sl_member *m,
 static enum sl_round_action on_failed(struct sl_round *r, struct sl_member *m, const char *reason,
                                       uint64_t now_ms)
 {
-    if (m->state == SL_MEMBER_ACCEPTED || m->state == SL_MEMBER_FAILED)
+    if (m->state != SL_MEMBER_WAITING && m->state != SL_MEMBER_TASKED)
         return SL_ROUND_IGNORED;
     m->state = SL_MEMBER_FAILED;
     sl_text_copy(m->reason, sizeof(m->reason), reason != NULL ? reason : "");
@@ -137,6 +144,11 @@ enum sl_round_action sl_round_step(struct sl_round *r, const struct sl_round_eve
     if (m == NULL)
         return SL_ROUND_IGNORED;
     switch (ev->kind) {
+    case SL_ROUND_EV_DRAWN:
+        if (m->state != SL_MEMBER_IDLE)
+            return SL_ROUND_IGNORED;
+        m->state = SL_MEMBER_WAITING;
+        return SL_ROUND_NOTHING;
     case SL_ROUND_EV_TASKED:
         if (m->state != SL_MEMBER_WAITING)
             return SL_ROUND_IGNORED;

@@ -10,6 +10,10 @@
  *                     |        accepted updates stay, the others are asked again  -> OPEN
  *                     +- the same, no retries left ------------> FAILED
  *
+ * A buffer (cfg.buffered; asynchronous aggregation) is a round whose members come and go: all of them
+ * begin idle, DRAWN gives one a task, and the target alone closes it before the deadline. An attempt
+ * that is repeated keeps tasks under way and makes failed members idle.
+ *
  * A late, repeated or foreign event changes nothing and says so (SL_ROUND_IGNORED). */
 #ifndef SL_SERVER_ROUND_H
 #define SL_SERVER_ROUND_H
@@ -27,6 +31,7 @@ enum sl_member_state {
     SL_MEMBER_TASKED,   /* has been given the task of this attempt */
     SL_MEMBER_ACCEPTED, /* its update is journalled */
     SL_MEMBER_FAILED,   /* finally failed, or rejected */
+    SL_MEMBER_IDLE,     /* of a buffer: without a task */
 };
 
 struct sl_round_cfg {
@@ -34,6 +39,7 @@ struct sl_round_cfg {
     uint32_t quorum;      /* updates needed at the deadline, 1..n_members */
     uint64_t deadline_ms; /* of one attempt */
     uint32_t max_retries;
+    bool buffered;        /* with a target */
 };
 
 struct sl_member {
@@ -48,6 +54,7 @@ enum sl_round_event_kind {
     SL_ROUND_EV_FAILED,   /* client finally failed (reason) */
     SL_ROUND_EV_LOST,     /* an accepted update is unreadable: ask again */
     SL_ROUND_EV_TIME,     /* now_ms went on */
+    SL_ROUND_EV_DRAWN,    /* of a buffer: an idle client has a task from now on */
 };
 
 struct sl_round_event {

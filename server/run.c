@@ -21,8 +21,7 @@ bool run_due(const struct run *r, uint32_t round)
 bool run_asks_eval(const struct run *r)
 {
     return r->plan.evaluation.where != SL_EVAL_COORDINATOR && !calibrate_under_way(r) &&
-           r->round.number > 0 &&
-           run_due(r, r->round.number - 1);
+           r->buffers.flight == NULL && r->round.number > 0 && run_due(r, r->round.number - 1);
 }
 
 bool run_target_reached(const struct run *r)
@@ -277,7 +276,8 @@ void run_begin_counting(struct run *r, uint64_t spent_ms)
     r->unjournalled = false;
     sl_sum_clear(&r->sum);
     for (uint32_t i = 0; i < r->n_slots; i++)
-        upload_reset(&r->uploads[i]);
+        if (!buffer_on(r) || !r->buffers.flight[i].under_way)
+            upload_reset(&r->uploads[i]);
     memset(r->eval.there, 0, r->eval.n * sizeof(*r->eval.there));
     memset(r->eval.counts, 0, r->eval.n * sizeof(*r->eval.counts));
     r->phase = RUN_OPEN;
@@ -355,7 +355,9 @@ void run_proceed(struct run *r)
         return;
     if (!r->started)
         r->started = report_start(r);
-    if (r->started)
+    if (r->started && r->buffers.flight != NULL)
+        buffer_open(r);
+    else if (r->started)
         open_round(r);
 }
 
@@ -372,6 +374,7 @@ void run_retry(struct run *r)
         break;
     case RUN_OPEN:
         commit_attempt(r);
+        buffer_act(r);
         upload_advance(r);
         break;
     case RUN_CLOSING:

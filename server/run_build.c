@@ -144,6 +144,8 @@ static enum sl_code build_vectors(struct run *r, struct sl_err *err)
     r->n_slots = wanted < r->n_clients ? (uint32_t)wanted : r->n_clients;
     if (strcmp(r->selection->name, "random") != 0)
         r->n_slots = r->n_clients;
+    if (r->strategy->stale != NULL)
+        r->n_slots = r->n_clients;
     r->uploads = sl_calloc(r->n_slots, sizeof(*r->uploads));
     r->eval.n = r->n_clients;
     r->eval.counts = sl_calloc(r->n_clients, sizeof(*r->eval.counts));
@@ -157,7 +159,7 @@ static enum sl_code build_vectors(struct run *r, struct sl_err *err)
         r->uploads[i].run = r;
         r->uploads[i].position = i;
     }
-    return SL_OK;
+    return r->strategy->stale != NULL ? buffer_build(r, err) : SL_OK;
 }
 
 static void refer(const void *data, size_t n, struct sl_blob_ref *ret)
@@ -250,6 +252,7 @@ void run_free(struct run *r)
     for (uint32_t i = 0; r->uploads != NULL && i < r->n_slots; i++)
         free(r->uploads[i].have);
     free(r->uploads);
+    buffer_free(r);
     free(r->eval.counts);
     free(r->eval.there);
     if (r->sent != r->values)

@@ -7,7 +7,7 @@
 static const char *const run_states[] = {"queued", "active", "done", "failed"};
 static const char *const phases[] = {"waiting for clients", "open",       "closing",
                                      "finalising",          "evaluating", "over"};
-static const char *const member_states[] = {"waiting", "tasked", "accepted", "failed"};
+static const char *const member_states[] = {"waiting", "tasked", "accepted", "failed", "idle"};
 
 static json_t *run_json(const struct run *r, uint64_t now_ms)
 {
@@ -19,7 +19,7 @@ static json_t *run_json(const struct run *r, uint64_t now_ms)
         (json_int_t)r->id, "name", r->plan.run.name, "round", (json_int_t)r->next_round, "rounds",
         (json_int_t)r->plan.run.rounds, "attempt", (json_int_t)r->round.attempt, "phase",
         r->c->paused && r->phase == RUN_WAITS ? "paused" : phases[r->phase], "members",
-        (json_int_t)r->round.n_members, "accepted", (json_int_t)r->round.n_accepted, "failed",
+        (json_int_t)(buffer_on(r) ? r->round.cfg.target : r->round.n_members), "accepted", (json_int_t)r->round.n_accepted, "failed",
         (json_int_t)r->round.n_failed, "remaining_s",
         open ? json_real((double)sl_round_remaining_ms(&r->round, now_ms) * 1e-3) : json_null(),
         "accuracy", r->has_accuracy ? json_real(r->accuracy) : json_null(), "parameters",
@@ -86,11 +86,13 @@ static json_t *explain_open(const struct run *r)
     for (size_t i = 0; i < r->round.n_members; i++) {
         const struct sl_member *m = &r->round.members[i];
         const struct sl_client_entry *e = sl_registry_at(&r->c->registry, m->client);
+        if (m->state == SL_MEMBER_IDLE)
+            continue;
         json_array_append_new(
             members,
-            json_pack("{s:I, s:s, s:s, s:s, s:o}", "client", (json_int_t)m->client, "name",
+            json_pack("{s:I, s:s, s:s, s:s, s:I, s:o}", "client", (json_int_t)m->client, "name",
                       e != NULL ? e->row.name : "-", "state", member_states[m->state], "reason",
-                      m->reason, "last_heard_s",
+                      m->reason, "start", (json_int_t)buffer_start(r, i), "last_heard_s",
                       e != NULL && e->registered
                           ? json_real((double)(r->c->now_ms - e->seen_ms) * 1e-3)
                           : json_null()));

@@ -6,14 +6,19 @@
  *
  * Durability. `written` survives kill -9 of the process; `synced` survives a power cut.
  *   clients, tokens, runs      synced when the call returns (rare)
- *   round_open, accept         written; synced by the next round_commit or progress, or at once
- *                              with state.sync: every-update
+ *   round_open, accept,        written; synced by the next round_commit or progress, or at once
+ *   version_open, task_...     with state.sync: every-update
  *   progress                   synced (once a second at most): a power cut does not give a round
  *                              its deadline back
  *   round_commit               one transaction, synced when the call returns; what it names
  *                              (the checkpoint) was synced before
  *   spool                      written; checked by its XXH3-128 when read again
  * A calibration is a round whose number has SL_ROUND_CALIBRATION set; load_last_commit does not see it.
+ *
+ * Asynchronous aggregation: round v is the buffer that turns version v of the model into the next one.
+ * version_open opens it. Its tasks come one by one: a client that is given one is a member of the version
+ * that its task begins from, until task_take or until a buffer commits its update, perhaps that of a later
+ * version. So (version, client) names at most one update.
  * Thread: loop thread, except spool_read and checkpoint_write, which workers may call for
  * slots and checkpoints that the loop thread does not touch meanwhile. */
 #ifndef SL_SERVER_STORE_H
@@ -63,6 +68,7 @@ struct sl_run_row {
 /* One member of a round as journalled. */
 struct sl_member_row {
     uint32_t client;
+    uint32_t start; /* the round it is a member of; before the open one only in a version */
     bool accepted;
     uint8_t key[SL_KEY_BYTES]; /* accepted: of who had the index then */
     uint32_t order;   /* accepted: 0, 1, ... in the order of acceptance */
@@ -78,6 +84,12 @@ struct sl_open_round {
     size_t n_members;
 };
 
+/* A task that is neither committed nor taken back, and the model it begins from. */
+struct sl_task_row {
+    struct sl_member_row member;
+    struct sl_blob_id model;
+};
+
 struct sl_commit_row {
     uint32_t round;
     uint8_t model_digest[SL_DIGEST_BYTES];
@@ -85,6 +97,7 @@ struct sl_commit_row {
     const char *report_json;  /* the round's line of the report */
     const uint32_t *included; /* clients whose updates are in the model, ascending */
     size_t n_included;
+    const uint32_t *starts;   /* a version's: the rounds they are members of; NULL = this one */
     const uint8_t *state;     /* strategy's server state, opaque; may be NULL */
     size_t state_bytes;
     const char *keep; /* a checkpoint that is not removed with the old ones; NULL or "" = none */
@@ -138,8 +151,20 @@ struct sl_store_ops {
                            uint64_t remaining_ms, const struct sl_member_row *member,
                            struct sl_err *err);
     /* A spooled update turned out unreadable: the member is waiting again. */
-    enum sl_code (*unaccept)(struct sl_store *s, uint64_t run, uint32_t round, uint32_t client,
-                             struct sl_err *err);
+    enum sl_code (*unaccept)(struct sl_store *s, uint64_t run, uint32_t round, uint32_t start,
+                             uint32_t client, struct sl_err *err);
+    /* Opens a version, or notes another attempt of it. model: that its tasks begin from. */
+    enum sl_code (*version_open)(struct sl_store *s, uint64_t run, uint32_t round, uint32_t attempt,
+                                 uint64_t remaining_ms, const struct sl_blob_id *model,
+                                 struct sl_err *err);
+    enum sl_code (*task_give)(struct sl_store *s, uint64_t run, uint32_t start, uint32_t client,
+                              struct sl_err *err);
+    /* Nothing when there is none, or its update is accepted. */
+    enum sl_code (*task_take)(struct sl_store *s, uint64_t run, uint32_t start, uint32_t client,
+                              struct sl_err *err);
+    /* Of all versions, by client; *ret is the caller's to free. */
+    enum sl_code (*load_tasks)(struct sl_store *s, uint64_t run, struct sl_task_row **ret,
+                               size_t *ret_n, struct sl_err *err);
     enum sl_code (*round_commit)(struct sl_store *s, uint64_t run,
                                  const struct sl_commit_row *row, struct sl_err *err);
     enum sl_code (*load_open_round)(struct sl_store *s, uint64_t run, bool *ret_present,
@@ -151,7 +176,7 @@ struct sl_store_ops {
     enum sl_code (*load_last_commit)(struct sl_store *s, uint64_t run,
                                      struct sl_last_commit *ret, struct sl_err *err);
     /* Was client's update part of the committed round? *ret_known is false while the round is open or
-     * unknown. */
+     * unknown. Of a version: was it part of that one's buffer or a later one's? */
     enum sl_code (*was_included)(struct sl_store *s, uint64_t run, uint32_t round,
                                  uint32_t client, bool *ret_known, bool *ret_included,
                                  struct sl_err *err);

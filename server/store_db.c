@@ -22,7 +22,7 @@ static const char schema[] =
     " reason TEXT NOT NULL, calibrations INTEGER NOT NULL DEFAULT 0);"
     "CREATE TABLE round(run INTEGER NOT NULL, round INTEGER NOT NULL,"
     " attempt INTEGER NOT NULL, remaining_ms INTEGER NOT NULL,"
-    " committed INTEGER NOT NULL, digest BLOB, checkpoint TEXT, strategy BLOB,"
+    " committed INTEGER NOT NULL, digest BLOB, checkpoint TEXT, strategy BLOB, model BLOB,"
     " PRIMARY KEY(run, round));"
     "CREATE TABLE member(run INTEGER NOT NULL, round INTEGER NOT NULL,"
     " client INTEGER NOT NULL, accepted INTEGER NOT NULL, included INTEGER NOT NULL,"
@@ -53,10 +53,16 @@ static const char *const sql[SL_DB_N_STATEMENTS] = {
     [SL_DB_OPEN_ROUND] = "INSERT INTO round(run, round, attempt, remaining_ms, committed)"
                          " VALUES(?1, ?2, ?3, ?4, 0) ON CONFLICT(run, round)"
                          " DO UPDATE SET attempt = ?3, remaining_ms = ?4",
+    [SL_DB_OPEN_VERSION] =
+        "INSERT INTO round(run, round, attempt, remaining_ms, committed, model)"
+        " VALUES(?1, ?2, ?3, ?4, 0, ?5) ON CONFLICT(run, round)"
+        " DO UPDATE SET attempt = ?3, remaining_ms = ?4",
     [SL_DB_CLEAR_MEMBERS] =
         "DELETE FROM member WHERE run = ?1 AND round = ?2 AND accepted = 0",
     [SL_DB_ADD_MEMBER] = "INSERT INTO member(run, round, client, accepted, included)"
                          " VALUES(?1, ?2, ?3, 0, 0) ON CONFLICT DO NOTHING",
+    [SL_DB_TAKE_TASK] = "DELETE FROM member"
+                        " WHERE run = ?1 AND round = ?2 AND client = ?3 AND accepted = 0",
     [SL_DB_PROGRESS] = "UPDATE round SET remaining_ms = ?3"
                        " WHERE run = ?1 AND round = ?2 AND committed = 0",
     [SL_DB_ACCEPT] =
@@ -78,8 +84,15 @@ static const char *const sql[SL_DB_N_STATEMENTS] = {
     [SL_DB_MEMBERS] =
         "SELECT client, accepted, ord, slot, blob, blob_size, weight, samples, steps,"
         " loss_sum, first_loss, encoding, has_eval, eval_samples, eval_correct, eval_loss,"
-        " cost, key"
+        " cost, key, round"
         " FROM member WHERE run = ?1 AND round = ?2 ORDER BY client",
+    [SL_DB_TASKS] =
+        "SELECT m.client, m.accepted, m.ord, m.slot, m.blob, m.blob_size, m.weight, m.samples,"
+        " m.steps, m.loss_sum, m.first_loss, m.encoding, m.has_eval, m.eval_samples,"
+        " m.eval_correct, m.eval_loss, m.cost, m.key, m.round, r.model"
+        " FROM member m JOIN round r ON r.run = m.run AND r.round = m.round"
+        " WHERE m.run = ?1 AND m.included = 0 AND r.model IS NOT NULL"
+        " ORDER BY m.client, m.round",
     [SL_DB_LAST_COMMIT] = "SELECT round, digest, checkpoint, strategy FROM round"
                           " WHERE run = ?1 AND committed = 1 AND round < 2147483648"
                           " ORDER BY round DESC LIMIT 1",

@@ -9,6 +9,7 @@ static enum sl_code read_member(sqlite3_stmt *st, struct sl_member_row *m,
                                 struct sl_err *err)
 {
     *m = (struct sl_member_row){.client = (uint32_t)sqlite3_column_int64(st, 0),
+                                .start = (uint32_t)sqlite3_column_int64(st, 18),
                                 .accepted = sqlite3_column_int(st, 1) != 0};
     if (!m->accepted)
         return SL_OK;
@@ -62,6 +63,44 @@ static enum sl_code load_members(struct sl_db *db, uint64_t run,
             return rc;
         }
     }
+}
+
+static enum sl_code read_task(sqlite3_stmt *st, struct sl_task_row *t, struct sl_err *err)
+{
+    enum sl_code rc = read_member(st, &t->member, err);
+    return rc == SL_OK ? sl_db_bytes(st, 19, t->model.bytes, SL_XXH_BYTES, err) : rc;
+}
+
+enum sl_code sl_journal_tasks(struct sl_db *db, uint64_t run, struct sl_task_row **ret,
+                              size_t *ret_n, struct sl_err *err)
+{
+    sqlite3_stmt *st = sl_db_bind(db, SL_DB_TASKS, "i", (int64_t)run);
+    struct sl_task_row *tasks = NULL;
+    size_t n = 0, cap = 0;
+    bool row = true;
+    enum sl_code rc = SL_OK;
+    while ((rc = sl_db_row(db, st, "tasks", &row, err)) == SL_OK && row) {
+        if (n == cap) {
+            cap = cap == 0 ? 16 : 2 * cap;
+            struct sl_task_row *more = realloc(tasks, cap * sizeof(*more));
+            if (more == NULL) {
+                rc = sl_err_set(err, SL_E_NOMEM, "tasks of run %" PRIu64, run);
+                break;
+            }
+            tasks = more;
+        }
+        rc = read_task(st, &tasks[n++], err);
+        if (rc != SL_OK)
+            break;
+    }
+    sqlite3_reset(st);
+    if (rc != SL_OK) {
+        free(tasks);
+        return rc;
+    }
+    *ret = tasks;
+    *ret_n = n;
+    return SL_OK;
 }
 
 enum sl_code sl_journal_open_round(struct sl_db *db, uint64_t run, bool *ret_present,

@@ -13,6 +13,8 @@ enum sl_code sl_journal_open_round(struct sl_db *db, uint64_t run, bool *ret_pre
 enum sl_code sl_journal_calibration(struct sl_db *db, uint64_t run, uint32_t round,
                                     bool *ret_present, struct sl_open_round *ret,
                                     struct sl_err *err);
+enum sl_code sl_journal_tasks(struct sl_db *db, uint64_t run, struct sl_task_row **ret,
+                              size_t *ret_n, struct sl_err *err);
 enum sl_code sl_journal_last_commit(struct sl_db *db, uint64_t run,
                                     struct sl_last_commit *ret, struct sl_err *err);
 enum sl_code sl_journal_was_included(struct sl_db *db, uint64_t run, uint32_t round,

@@ -260,7 +260,8 @@ static enum sl_code accept_update(struct sl_store *base, uint64_t run, uint32_t 
     enum sl_code rc = find_open(s, run, round, &r, err);
     if (rc != SL_OK)
         return rc;
-    if (sl_mem_log_member(r, member->client) == NULL)
+    r = sl_mem_log_round(&s->l, run, member->start);
+    if (r == NULL || sl_mem_log_member(r, member->client) == NULL)
         return sl_err_set(err, SL_E_NOTFOUND, "journal has no such member");
     struct sl_op op = {.kind = SL_OP_ACCEPT,
                        .run = run,
@@ -272,39 +273,116 @@ static enum sl_code accept_update(struct sl_store *base, uint64_t run, uint32_t 
 }
 
 static enum sl_code unaccept(struct sl_store *base, uint64_t run, uint32_t round,
-                             uint32_t client, struct sl_err *err)
+                             uint32_t start, uint32_t client, struct sl_err *err)
 {
     struct mem_store *s = self(base);
     const struct sl_round_entry *r = sl_mem_log_round(&s->l, run, round);
     if (r != NULL && r->commit != NULL)
         return sl_err_set(err, SL_E_EXISTS, "round %" PRIu32 " is committed already",
                           round);
+    r = sl_mem_log_round(&s->l, run, start);
     const struct sl_member_row *m = r == NULL ? NULL : sl_mem_log_member(r, client);
     if (m == NULL || !m->accepted)
         return sl_err_set(err, SL_E_NOTFOUND, "journal has no such accepted member");
     struct sl_op op = {
-        .kind = SL_OP_UNACCEPT, .run = run, .round = round, .member.client = client};
+        .kind = SL_OP_UNACCEPT, .run = run, .round = round, .member = {client, start}};
     return sl_mem_log_add(&s->l, &op, NULL, 0, err);
 }
 
-/* Bytes of a commit: included clients (n of them), then the strategy's state. */
+static enum sl_code version_open(struct sl_store *base, uint64_t run, uint32_t round,
+                                 uint32_t attempt, uint64_t remaining_ms,
+                                 const struct sl_blob_id *model, struct sl_err *err)
+{
+    struct mem_store *s = self(base);
+    const struct sl_round_entry *r = sl_mem_log_round(&s->l, run, round);
+    if (r != NULL && r->commit != NULL)
+        return sl_err_set(err, SL_E_EXISTS, "round %" PRIu32 " is committed already",
+                          round);
+    struct sl_op op = {.kind = SL_OP_VERSION,
+                       .run = run,
+                       .round = round,
+                       .attempt = attempt,
+                       .remaining_ms = remaining_ms,
+                       .model = *model};
+    return sl_mem_log_add(&s->l, &op, NULL, 0, err);
+}
+
+static enum sl_code log_task(struct mem_store *s, enum sl_op_kind kind, uint64_t run,
+                             uint32_t start, uint32_t client, struct sl_err *err)
+{
+    const struct sl_round_entry *r = sl_mem_log_round(&s->l, run, start);
+    if (r == NULL || !r->version)
+        return sl_err_set(err, SL_E_NOTFOUND, "journal has no such version");
+    struct sl_op op = {.kind = kind, .run = run, .round = start, .member = {client, start}};
+    return sl_mem_log_add(&s->l, &op, NULL, 0, err);
+}
+
+static enum sl_code task_give(struct sl_store *base, uint64_t run, uint32_t start,
+                              uint32_t client, struct sl_err *err)
+{
+    return log_task(self(base), SL_OP_GIVE, run, start, client, err);
+}
+
+static enum sl_code task_take(struct sl_store *base, uint64_t run, uint32_t start,
+                              uint32_t client, struct sl_err *err)
+{
+    return log_task(self(base), SL_OP_TAKE, run, start, client, err);
+}
+
+static int by_member(const void *a, const void *b)
+{
+    const struct sl_member_row *x = &((const struct sl_task_row *)a)->member;
+    const struct sl_member_row *y = &((const struct sl_task_row *)b)->member;
+    if (x->client != y->client)
+        return x->client < y->client ? -1 : 1;
+    return (x->start > y->start) - (x->start < y->start);
+}
+
+static enum sl_code load_tasks(struct sl_store *base, uint64_t run, struct sl_task_row **ret,
+                               size_t *ret_n, struct sl_err *err)
+{
+    const struct sl_mem_log *l = &self(base)->l;
+    size_t n = 0;
+    for (size_t i = 0; i < l->rounds.n; i++)
+        n += l->rounds.at[i].n_members;
+    struct sl_task_row *tasks = sl_calloc(n + 1, sizeof(*tasks));
+    if (tasks == NULL)
+        return no_memory(err);
+    n = 0;
+    for (size_t i = 0; i < l->rounds.n; i++) {
+        const struct sl_round_entry *r = &l->rounds.at[i];
+        for (size_t k = 0; r->run == run && r->version && k < r->n_members; k++) {
+            tasks[n] = (struct sl_task_row){r->members[k], r->model};
+            tasks[n++].member.start = r->round;
+        }
+    }
+    qsort(tasks, n, sizeof(*tasks), by_member);
+    *ret = tasks;
+    *ret_n = n;
+    return SL_OK;
+}
+
+/* Bytes of a commit: what is included (n pairs), then the strategy's state. */
 static enum sl_code log_commit(struct mem_store *s, uint64_t run,
                                const struct sl_commit_row *row, struct sl_err *err)
 {
-    size_t n_clients = row->n_included * sizeof(uint32_t);
-    uint8_t *bytes = malloc(n_clients + row->state_bytes + 1);
+    size_t n_pairs = row->n_included * sizeof(struct sl_mem_pair);
+    uint8_t *bytes = malloc(n_pairs + row->state_bytes + 1);
     if (bytes == NULL)
         return no_memory(err);
-    if (n_clients > 0)
-        memcpy(bytes, row->included, n_clients);
+    for (size_t i = 0; i < row->n_included; i++) {
+        struct sl_mem_pair p = {row->included[i],
+                                row->starts == NULL ? row->round : row->starts[i]};
+        memcpy(bytes + i * sizeof(p), &p, sizeof(p));
+    }
     if (row->state_bytes > 0)
-        memcpy(bytes + n_clients, row->state, row->state_bytes);
+        memcpy(bytes + n_pairs, row->state, row->state_bytes);
     struct sl_op op = {.kind = SL_OP_COMMIT,
                        .run = run,
                        .round = row->round,
                        .commit = *row,
-                       .n = n_clients + row->state_bytes};
-    op.commit.included = NULL;
+                       .n = n_pairs + row->state_bytes};
+    op.commit.included = op.commit.starts = NULL;
     op.commit.state = NULL;
     op.commit.report_json = NULL;
     op.commit.keep = NULL;
@@ -336,7 +414,10 @@ static enum sl_code check_commit(struct mem_store *s, uint64_t run,
     struct sl_round_entry *r = NULL;
     enum sl_code rc = find_open(s, run, row->round, &r, err);
     for (size_t i = 0; i < row->n_included && rc == SL_OK; i++) {
-        const struct sl_member_row *m = sl_mem_log_member(r, row->included[i]);
+        if (row->starts != NULL)
+            r = sl_mem_log_round(&s->l, run, row->starts[i]);
+        const struct sl_member_row *m =
+            r == NULL ? NULL : sl_mem_log_member(r, row->included[i]);
         if (m == NULL || !m->accepted)
             rc = sl_err_set(err, SL_E_NOTFOUND, "journal has no such accepted member");
     }
@@ -376,6 +457,8 @@ static enum sl_code copy_round(const struct sl_round_entry *r, bool *ret_present
         return no_memory(err);
     if (r->n_members > 0)
         memcpy(members, r->members, r->n_members * sizeof(*members));
+    for (size_t i = 0; i < r->n_members; i++)
+        members[i].start = r->round;
     *ret = (struct sl_open_round){.round = r->round,
                                   .attempt = r->attempt,
                                   .remaining_ms = r->remaining_ms,
@@ -435,7 +518,7 @@ static enum sl_code load_last_commit(struct sl_store *base, uint64_t run,
         c.state = malloc(c.state_bytes);
         if (c.state == NULL)
             return no_memory(err);
-        memcpy(c.state, op->bytes + op->commit.n_included * sizeof(uint32_t),
+        memcpy(c.state, op->bytes + op->commit.n_included * sizeof(struct sl_mem_pair),
                c.state_bytes);
     }
     *ret = c;
@@ -446,12 +529,15 @@ static enum sl_code was_included(struct sl_store *base, uint64_t run, uint32_t r
                                  uint32_t client, bool *ret_known, bool *ret_included,
                                  struct sl_err *err)
 {
-    const struct sl_round_entry *r = sl_mem_log_round(&self(base)->l, run, round);
+    struct sl_mem_log *l = &self(base)->l;
+    const struct sl_round_entry *r = sl_mem_log_round(l, run, round);
     bool known = r != NULL && r->commit != NULL, included = false;
-    for (size_t i = 0; known && i < r->commit->commit.n_included; i++) {
-        uint32_t c;
-        memcpy(&c, r->commit->bytes + i * sizeof(c), sizeof(c));
-        included = included || c == client;
+    for (const struct sl_round_entry *v = r; known && !included && v != NULL;) {
+        for (size_t i = 0; v->commit != NULL && i < v->commit->commit.n_included; i++) {
+            struct sl_mem_pair p = sl_mem_log_included(v->commit, i);
+            included = included || (p.client == client && p.start == round);
+        }
+        v = v->version ? sl_mem_log_round(l, run, v->round + 1) : NULL;
     }
     *ret_known = known;
     *ret_included = included;
@@ -585,6 +671,10 @@ static const struct sl_store_ops ops = {
     .round_progress = round_progress,
     .accept = accept_update,
     .unaccept = unaccept,
+    .version_open = version_open,
+    .task_give = task_give,
+    .task_take = task_take,
+    .load_tasks = load_tasks,
     .round_commit = round_commit,
     .load_open_round = load_open_round,
     .load_calibration = load_calibration,

@@ -147,6 +147,13 @@ struct sl_member_row *sl_mem_log_member(const struct sl_round_entry *r, uint32_t
     return lo < r->n_members && r->members[lo].client == client ? &r->members[lo] : NULL;
 }
 
+struct sl_mem_pair sl_mem_log_included(const struct sl_op *commit, size_t i)
+{
+    struct sl_mem_pair p;
+    memcpy(&p, commit->bytes + i * sizeof(p), sizeof(p));
+    return p;
+}
+
 static int by_client(const void *a, const void *b)
 {
     uint32_t x = ((const struct sl_member_row *)a)->client;
@@ -176,18 +183,63 @@ static bool merge_members(struct sl_round_entry *r, const uint32_t *clients, siz
     return true;
 }
 
-static bool apply_round(struct sl_mem_log *l, const struct sl_op *op)
+static struct sl_round_entry *opened(struct sl_mem_log *l, const struct sl_op *op)
 {
     struct sl_round_entry *r = sl_mem_log_round(l, op->run, op->round);
     if (r == NULL) {
         if (!SL_RESERVE(l->rounds, l->rounds.n + 1))
-            return false;
+            return NULL;
         r = &l->rounds.at[l->rounds.n++];
         *r = (struct sl_round_entry){.run = op->run, .round = op->round};
     }
     r->attempt = op->attempt;
     r->remaining_ms = op->remaining_ms;
-    return merge_members(r, (const uint32_t *)(const void *)op->bytes, op->n);
+    return r;
+}
+
+static bool apply_round(struct sl_mem_log *l, const struct sl_op *op)
+{
+    struct sl_round_entry *r = opened(l, op);
+    return r != NULL && merge_members(r, (const uint32_t *)(const void *)op->bytes, op->n);
+}
+
+static bool apply_version(struct sl_mem_log *l, const struct sl_op *op)
+{
+    struct sl_round_entry *r = opened(l, op);
+    if (r == NULL)
+        return false;
+    r->version = true;
+    r->model = op->model;
+    return true;
+}
+
+static bool apply_give(struct sl_mem_log *l, const struct sl_op *op)
+{
+    struct sl_round_entry *r = sl_mem_log_round(l, op->run, op->member.start);
+    if (sl_mem_log_member(r, op->member.client) != NULL)
+        return true;
+    struct sl_member_row *more = realloc(r->members, (r->n_members + 1) * sizeof(*more));
+    if (more == NULL)
+        return false;
+    r->members = more;
+    more[r->n_members++] = (struct sl_member_row){.client = op->member.client};
+    qsort(more, r->n_members, sizeof(*more), by_client);
+    return true;
+}
+
+static void remove_member(struct sl_round_entry *r, struct sl_member_row *m)
+{
+    size_t behind = r->n_members - 1 - (size_t)(m - r->members);
+    memmove(m, m + 1, behind * sizeof(*m));
+    r->n_members--;
+}
+
+static void apply_take(struct sl_mem_log *l, const struct sl_op *op)
+{
+    struct sl_round_entry *r = sl_mem_log_round(l, op->run, op->member.start);
+    struct sl_member_row *m = sl_mem_log_member(r, op->member.client);
+    if (m != NULL && !m->accepted)
+        remove_member(r, m);
 }
 
 static bool apply_report(struct sl_mem_log *l, const struct sl_op *op)
@@ -202,6 +254,7 @@ static void apply_accept(struct sl_mem_log *l, const struct sl_op *op)
 {
     struct sl_round_entry *r = sl_mem_log_round(l, op->run, op->round);
     r->remaining_ms = op->remaining_ms;
+    r = sl_mem_log_round(l, op->run, op->member.start);
     *sl_mem_log_member(r, op->member.client) = op->member;
 }
 
@@ -212,12 +265,20 @@ static void forget_members(struct sl_round_entry *r)
     r->n_members = 0;
 }
 
-/* Members of a committed round are not needed any more: the operation lists whom it
- * included. Those of a calibration are, until the next one is committed. */
+/* Members that are committed are not needed any more: the operation lists whom it included. Those of a
+ * calibration are, until the next one is committed; others of a version stay. */
 static void apply_commit(struct sl_mem_log *l, const struct sl_op *op)
 {
     struct sl_round_entry *r = sl_mem_log_round(l, op->run, op->round);
     r->commit = op;
+    if (r->version) {
+        for (size_t i = 0; i < op->commit.n_included; i++) {
+            struct sl_mem_pair p = sl_mem_log_included(op, i);
+            struct sl_round_entry *from = sl_mem_log_round(l, op->run, p.start);
+            remove_member(from, sl_mem_log_member(from, p.client));
+        }
+        return;
+    }
     if (op->round >= SL_ROUND_CALIBRATION)
         r = sl_mem_log_round(l, op->run, op->round - 1);
     if (r != NULL)
@@ -248,6 +309,13 @@ static bool apply(struct sl_mem_log *l, const struct sl_op *op)
         return true;
     case SL_OP_ROUND:
         return apply_round(l, op);
+    case SL_OP_VERSION:
+        return apply_version(l, op);
+    case SL_OP_GIVE:
+        return apply_give(l, op);
+    case SL_OP_TAKE:
+        apply_take(l, op);
+        return true;
     case SL_OP_PROGRESS:
         sl_mem_log_round(l, op->run, op->round)->remaining_ms = op->remaining_ms;
         return true;
@@ -255,7 +323,7 @@ static bool apply(struct sl_mem_log *l, const struct sl_op *op)
         apply_accept(l, op);
         return true;
     case SL_OP_UNACCEPT:
-        sl_mem_log_member(sl_mem_log_round(l, op->run, op->round), op->member.client)
+        sl_mem_log_member(sl_mem_log_round(l, op->run, op->member.start), op->member.client)
             ->accepted = false;
         return true;
     case SL_OP_COMMIT:

@@ -19,6 +19,9 @@ enum sl_op_kind {
     SL_OP_RUN_STATE,
     SL_OP_WANT_CALIBRATIONS,
     SL_OP_ROUND,
+    SL_OP_VERSION,
+    SL_OP_GIVE,
+    SL_OP_TAKE,
     SL_OP_PROGRESS,
     SL_OP_ACCEPT,
     SL_OP_UNACCEPT,
@@ -35,7 +38,8 @@ struct sl_op {
         struct sl_client_row client;
         struct sl_token_row token;
         struct sl_run_row run_row;
-        struct sl_member_row member; /* ACCEPT; UNACCEPT: client */
+        struct sl_member_row member; /* ACCEPT; UNACCEPT, GIVE, TAKE: start, client */
+        struct sl_blob_id model;     /* VERSION */
         struct sl_commit_row commit;
     };
     size_t n;       /* ROUND: members; others: bytes */
@@ -48,7 +52,14 @@ struct sl_round_entry {
     uint64_t remaining_ms;
     struct sl_member_row *members; /* ascending by client, owned */
     size_t n_members;
+    bool version;
+    struct sl_blob_id model;    /* a version's */
     const struct sl_op *commit; /* NULL = open */
+};
+
+/* An included update: the bytes of a COMMIT begin with commit.n_included of them. */
+struct sl_mem_pair {
+    uint32_t client, start;
 };
 
 /* A growing array. */
@@ -95,6 +106,7 @@ struct sl_token_row *sl_mem_log_token(struct sl_mem_log *l,
 struct sl_run_row *sl_mem_log_run(struct sl_mem_log *l, uint64_t id);
 struct sl_round_entry *sl_mem_log_round(struct sl_mem_log *l, uint64_t run,
                                         uint32_t round);
+struct sl_mem_pair sl_mem_log_included(const struct sl_op *commit, size_t i);
 struct sl_member_row *sl_mem_log_member(const struct sl_round_entry *r, uint32_t client);
 
 #endif

@@ -311,12 +311,12 @@ static enum sl_code round_progress(struct sl_store *base, uint64_t run, uint32_t
     return sl_db_end(&s->db, write_progress(s, run, round, remaining_ms, err), err);
 }
 
-static enum sl_code write_accept(struct sqlite_store *s, uint64_t run, uint32_t round,
+static enum sl_code write_accept(struct sqlite_store *s, uint64_t run,
                                  const struct sl_member_row *m, struct sl_err *err)
 {
     const struct sl_update_meta *u = &m->meta;
     sqlite3_stmt *st = sl_db_bind(
-        &s->db, SL_DB_ACCEPT, "iiiiibiiiiddiiiidbb", (int64_t)run, (int64_t)round,
+        &s->db, SL_DB_ACCEPT, "iiiiibiiiiddiiiidbb", (int64_t)run, (int64_t)m->start,
         (int64_t)m->client, (int64_t)m->order, (int64_t)m->slot, m->blob.id.bytes,
         (size_t)SL_XXH_BYTES, (int64_t)m->blob.size, (int64_t)u->weight,
         (int64_t)u->samples, (int64_t)u->steps, u->loss_sum, u->first_loss,
@@ -337,12 +337,12 @@ static enum sl_code accept_update(struct sl_store *base, uint64_t run, uint32_t 
         return rc;
     rc = write_progress(s, run, round, remaining_ms, err);
     if (rc == SL_OK)
-        rc = write_accept(s, run, round, member, err);
+        rc = write_accept(s, run, member, err);
     return sl_db_end(&s->db, rc, err);
 }
 
 static enum sl_code unaccept(struct sl_store *base, uint64_t run, uint32_t round,
-                             uint32_t client, struct sl_err *err)
+                             uint32_t start, uint32_t client, struct sl_err *err)
 {
     struct sqlite_store *s = self(base);
     enum sl_code rc = sl_db_begin(&s->db, false, err);
@@ -351,7 +351,7 @@ static enum sl_code unaccept(struct sl_store *base, uint64_t run, uint32_t round
     rc = refuse_committed(s, run, round, err);
     if (rc == SL_OK) {
         sqlite3_stmt *st = sl_db_bind(&s->db, SL_DB_UNACCEPT, "iii", (int64_t)run,
-                                      (int64_t)round, (int64_t)client);
+                                      (int64_t)start, (int64_t)client);
         rc = sl_db_run(&s->db, st, "unaccept", err);
     }
     if (rc == SL_OK)
@@ -377,8 +377,8 @@ static enum sl_code write_commit(struct sqlite_store *s, uint64_t run,
     if (rc == SL_OK)
         rc = changed_one(s, "open round", err);
     for (size_t i = 0; i < row->n_included && rc == SL_OK; i++) {
-        st =
-            sl_db_bind(&s->db, SL_DB_INCLUDE, "iii", r, round, (int64_t)row->included[i]);
+        int64_t start = row->starts == NULL ? round : (int64_t)row->starts[i];
+        st = sl_db_bind(&s->db, SL_DB_INCLUDE, "iii", r, start, (int64_t)row->included[i]);
         rc = sl_db_run(&s->db, st, "commit", err);
         if (rc == SL_OK)
             rc = changed_one(s, "accepted member", err);
@@ -403,6 +403,48 @@ static enum sl_code round_commit(struct sl_store *base, uint64_t run,
     if (rc == SL_OK)
         sl_checkpoint_prune(s->dir_fd, run, row->round, row->keep);
     return rc;
+}
+
+static enum sl_code version_open(struct sl_store *base, uint64_t run, uint32_t round,
+                                 uint32_t attempt, uint64_t remaining_ms,
+                                 const struct sl_blob_id *model, struct sl_err *err)
+{
+    struct sqlite_store *s = self(base);
+    enum sl_code rc = sl_db_begin(&s->db, false, err);
+    if (rc != SL_OK)
+        return rc;
+    rc = refuse_committed(s, run, round, err);
+    if (rc == SL_OK) {
+        sqlite3_stmt *st = sl_db_bind(&s->db, SL_DB_OPEN_VERSION, "iiiib", (int64_t)run,
+                                      (int64_t)round, (int64_t)attempt, (int64_t)remaining_ms,
+                                      model->bytes, (size_t)SL_XXH_BYTES);
+        rc = sl_db_run(&s->db, st, "open version", err);
+    }
+    return sl_db_end(&s->db, rc, err);
+}
+
+static enum sl_code task_give(struct sl_store *base, uint64_t run, uint32_t start,
+                              uint32_t client, struct sl_err *err)
+{
+    struct sqlite_store *s = self(base);
+    sqlite3_stmt *st = sl_db_bind(&s->db, SL_DB_ADD_MEMBER, "iii", (int64_t)run,
+                                  (int64_t)start, (int64_t)client);
+    return run_alone(s, st, false, "task", NULL, err);
+}
+
+static enum sl_code task_take(struct sl_store *base, uint64_t run, uint32_t start,
+                              uint32_t client, struct sl_err *err)
+{
+    struct sqlite_store *s = self(base);
+    sqlite3_stmt *st = sl_db_bind(&s->db, SL_DB_TAKE_TASK, "iii", (int64_t)run,
+                                  (int64_t)start, (int64_t)client);
+    return run_alone(s, st, false, "task", NULL, err);
+}
+
+static enum sl_code load_tasks(struct sl_store *base, uint64_t run, struct sl_task_row **ret,
+                               size_t *ret_n, struct sl_err *err)
+{
+    return sl_journal_tasks(&self(base)->db, run, ret, ret_n, err);
 }
 
 static enum sl_code load_open_round(struct sl_store *base, uint64_t run,
@@ -554,6 +596,10 @@ static const struct sl_store_ops ops = {
     .round_progress = round_progress,
     .accept = accept_update,
     .unaccept = unaccept,
+    .version_open = version_open,
+    .task_give = task_give,
+    .task_take = task_take,
+    .load_tasks = load_tasks,
     .round_commit = round_commit,
     .load_open_round = load_open_round,
     .load_calibration = load_calibration,

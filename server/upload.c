@@ -3,7 +3,6 @@
  * acknowledged, added. An update of one chunk takes all of that inside its request, straight from
  * memory; longer ones are checked and added by workers, piece by piece from the spool. */
 #include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,6 +37,7 @@ void upload_reset(struct upload *u)
         memset(u->have, 0, have_bytes(u->run));
     u->n_have = 0;
     u->check = NULL; /* one under way finds that it is no longer wanted */
+    u->here = false;
     u->added = false;
     u->kept = false;
     u->asks = false;
@@ -60,167 +60,6 @@ static uint64_t next_missing(const struct upload *u)
     return upload_bytes(u->run);
 }
 
-/* --- checks --------------------------------------------------------------------------------------- */
-
-static enum sl_code check_values(const struct run *r, const struct sl_update_meta *m,
-                                 const float *x, size_t offset, size_t n, struct sl_err *err)
-{
-    double scale = r->strategy->scale(&r->plan, m);
-    size_t bad = sl_update_check(x, n, scale, r->plan.aggregation.max_abs);
-    if (bad == n)
-        return SL_OK;
-    return sl_err_set(err, SL_E_REJECTED, "value %zu is %s (finite and within %g allowed)",
-                      offset + bad,
-                      isnan(x[bad])   ? "NaN"
-                      : isinf(x[bad]) ? "infinite"
-                                      : "beyond the bound",
-                      r->plan.aggregation.max_abs);
-}
-
-static enum sl_code checksum_error(struct sl_err *err)
-{
-    return sl_err_set(err, SL_E_REJECTED, "checksum of the update does not match its name");
-}
-
-/* Where an update lies: in memory, or in a slot of the spool. */
-struct source {
-    const uint8_t *bytes; /* NULL: in the spool */
-    uint32_t slot;
-};
-
-/* What going through an update is for. */
-struct walk {
-    struct run *r;
-    struct source from;
-    const struct sl_update_meta *meta;
-    const struct sl_blob_id *check; /* hash and values are checked; NULL: added to the sum */
-    double scale;                   /* when added */
-    double square;                  /* when checked: of the norm, so far */
-    struct sl_decoder decoder;
-    struct sl_xxh3 hash;
-    float *values;  /* [TILE_VALUES] */
-    uint8_t *bytes; /* of the header, or of a piece */
-};
-
-/* n bytes of the update, in order. */
-static enum sl_code fetch(struct walk *w, uint64_t offset, size_t n, const uint8_t **ret,
-                          struct sl_err *err)
-{
-    struct sl_store *s = w->r->c->env.store;
-    enum sl_code rc = SL_OK;
-    *ret = w->from.bytes != NULL ? w->from.bytes + offset : w->bytes;
-    if (w->from.bytes == NULL)
-        rc = s->ops->spool_read(s, w->from.slot, offset, w->bytes, n, err);
-    if (rc == SL_OK && w->check != NULL)
-        sl_xxh3_update(&w->hash, *ret, n);
-    return rc;
-}
-
-static enum sl_code walk_piece(struct walk *w, const struct sl_codec_piece *p, struct sl_err *err)
-{
-    struct run *r = w->r;
-    const uint8_t *bytes;
-    enum sl_code rc = fetch(w, p->offset, p->n_bytes, &bytes, err);
-    if (rc == SL_OK)
-        rc = sl_decoder_piece(&w->decoder, p, bytes, w->values, err);
-    if (rc == SL_OK && w->check != NULL)
-        rc = check_values(r, w->meta, w->values, p->first, p->n, err);
-    if (rc == SL_OK && w->check == NULL)
-        sl_sum_add_tile(&r->sum, p->first, w->values, p->n, w->meta->weight, w->scale);
-    else if (rc == SL_OK && r->plan.aggregation.clip_norm > 0)
-        w->square += sl_norm_square(w->values, p->n);
-    return rc;
-}
-
-static enum sl_code walk_open(struct walk *w, struct sl_err *err)
-{
-    const struct sl_codec *codec = &w->r->codec;
-    size_t most = SL_CODEC_PIECE_BYTES(TILE_VALUES);
-    size_t room = codec->header_bytes > most ? (size_t)codec->header_bytes : most;
-    const uint8_t *header = NULL;
-    w->values = malloc(TILE_VALUES * sizeof(*w->values));
-    w->bytes = w->from.bytes == NULL ? malloc(room) : NULL;
-    if (w->values == NULL || (w->from.bytes == NULL && w->bytes == NULL))
-        return sl_err_set(err, SL_E_NOMEM, "no memory for a piece of an update");
-    sl_xxh3_init(&w->hash);
-    enum sl_code rc = sl_decoder_init(codec, &w->decoder, err);
-    if (rc == SL_OK && codec->header_bytes > 0)
-        rc = fetch(w, 0, (size_t)codec->header_bytes, &header, err);
-    return rc == SL_OK ? sl_decoder_header(&w->decoder, header, err) : rc;
-}
-
-/* Hash and content of statistics: checked as a whole; adding them is left to the close (calibrate.c). */
-static enum sl_code check_statistics(const struct run *r, struct source from, uint32_t client,
-                                     const struct sl_update_meta *meta,
-                                     const struct sl_blob_id *id, struct sl_err *err)
-{
-    size_t n = (size_t)r->calib.bytes;
-    struct sl_store *s = r->c->env.store;
-    struct sl_blob_id found;
-    uint8_t *bytes = from.bytes == NULL ? malloc(n) : NULL;
-    if (from.bytes == NULL && bytes == NULL)
-        return sl_err_set(err, SL_E_NOMEM, "no memory for statistics");
-    enum sl_code rc =
-        bytes == NULL ? SL_OK : s->ops->spool_read(s, from.slot, 0, bytes, n, err);
-    const uint8_t *all = bytes == NULL ? from.bytes : bytes;
-    if (rc == SL_OK) {
-        sl_xxh3_128(all, n, &found);
-        rc = sl_blob_id_equal(&found, id) ? calibrate_check(r, client, meta, all, n, err)
-                                          : checksum_error(err);
-    }
-    free(bytes);
-    return rc;
-}
-
-static enum sl_code walk_update(struct walk *w, struct sl_err *err)
-{
-    const struct sl_codec *codec = &w->r->codec;
-    enum sl_code rc = walk_open(w, err);
-    for (size_t at = 0; rc == SL_OK && at < codec->n_values;) {
-        struct sl_codec_piece p = sl_codec_piece(codec, at, TILE_VALUES);
-        rc = walk_piece(w, &p, err);
-        at += p.n;
-    }
-    sl_decoder_deinit(&w->decoder);
-    free(w->values);
-    free(w->bytes);
-    return rc;
-}
-
-/* Hash and values. *ret_clip: the factor that brings the update down to the norm that is allowed. */
-static enum sl_code check_update(struct run *r, struct source from, uint32_t client,
-                                 const struct sl_update_meta *meta, const struct sl_blob_id *id,
-                                 double *ret_clip, struct sl_err *err)
-{
-    if (calibrate_under_way(r)) {
-        *ret_clip = 1;
-        return check_statistics(r, from, client, meta, id, err);
-    }
-    struct walk w = {.r = r, .from = from, .meta = meta, .check = id};
-    double most = r->plan.aggregation.clip_norm;
-    struct sl_blob_id found;
-    enum sl_code rc = walk_update(&w, err);
-    if (rc != SL_OK)
-        return rc;
-    sl_xxh3_final(&w.hash, &found);
-    if (!sl_blob_id_equal(&found, id))
-        return checksum_error(err);
-    *ret_clip = most > 0 && w.square > most * most ? most / sqrt(w.square) : 1;
-    return SL_OK;
-}
-
-/* Into the sum. Rules that need the single updates, and calibrations, read them when the round is
- * closed. */
-static enum sl_code add_update(const struct upload *u, struct source from, struct sl_err *err)
-{
-    struct run *r = u->run;
-    struct walk w = {.r = r,
-                     .from = from,
-                     .meta = &u->meta,
-                     .scale = r->strategy->scale(&r->plan, &u->meta) * u->clip};
-    return calibrate_under_way(r) || r->strategy->rule != NULL ? SL_OK : walk_update(&w, err);
-}
-
 static struct source in_spool(uint32_t slot)
 {
     return (struct source){.slot = slot};
@@ -239,6 +78,10 @@ static void reject(struct run *r, uint32_t client, struct upload *u, const char 
         core_reply_put(c, u->request, SL_PUT_REJECTED, 0, reason);
     u->asks = false;
     upload_reset(u);
+    if (r->phase != RUN_OPEN) { /* between two buffers */
+        buffer_void(r, client);
+        return;
+    }
     struct sl_round_event ev = {.kind = SL_ROUND_EV_FAILED,
                                 .now_ms = c->now_ms,
                                 .client = client,
@@ -274,7 +117,7 @@ static void add_from(struct run *r, struct upload *u, const uint8_t *bytes)
 {
     struct sl_err err;
     struct source memory = {.bytes = bytes};
-    enum sl_code rc = r->work.busy ? SL_OK : add_update(u, memory, &err);
+    enum sl_code rc = r->work.busy ? SL_OK : walk_add(u, memory, &err);
     if (r->work.busy)
         return; /* a worker has the sum; this one's turn comes */
     if (rc == SL_OK)
@@ -296,8 +139,7 @@ static bool journal(struct run *r, const struct sl_member_row *row)
     return rc == SL_OK;
 }
 
-/* The update is good: journal, acknowledge, add. bytes: of a one-chunk update, else NULL. */
-static void accept(struct run *r, struct upload *u, const uint8_t *bytes)
+void upload_accept(struct run *r, struct upload *u, const uint8_t *bytes)
 {
     struct sl_coordinator *c = r->c;
     uint32_t client = r->round.members[u->position].client;
@@ -311,6 +153,7 @@ static void accept(struct run *r, struct upload *u, const uint8_t *bytes)
         return;
     }
     struct sl_member_row row = {.client = client,
+                                .start = buffer_start(r, u->position),
                                 .accepted = true,
                                 .order = r->next_order,
                                 .slot = upload_slot(r, u->position),
@@ -339,10 +182,19 @@ static void accept(struct run *r, struct upload *u, const uint8_t *bytes)
     upload_advance(r);
 }
 
+/* The update is good. bytes: of a one-chunk update, else NULL. */
+static void accept(struct run *r, struct upload *u, const uint8_t *bytes)
+{
+    if (!buffer_on(r))
+        upload_accept(r, u, bytes);
+    else
+        buffer_take(r, u, bytes);
+}
+
 static void check_run(struct sl_job *job)
 {
     struct check *k = (struct check *)job;
-    k->rc = check_update(k->run, in_spool(k->slot), k->client, &k->meta, &k->blob.id, &k->clip, &k->err);
+    k->rc = walk_check(k->run, in_spool(k->slot), k->client, &k->meta, &k->blob.id, &k->clip, &k->err);
 }
 
 static void unlink_check(struct run *r, struct check *k)
@@ -455,7 +307,7 @@ static void complete(struct run *r, struct upload *u, sl_request_id id, const st
         return;
     }
     struct source memory = {.bytes = m->attachment};
-    rc = check_update(r, memory, client, &u->meta, &u->blob.id, &u->clip, &err);
+    rc = walk_check(r, memory, client, &u->meta, &u->blob.id, &u->clip, &err);
     if (rc == SL_OK)
         accept(r, u, m->attachment);
     else if (rc == SL_E_REJECTED)
@@ -501,7 +353,8 @@ static void answer_late(struct sl_coordinator *c, uint32_t client, sl_request_id
     char reason[SL_WIRE_REASON], name[ROUND_NAME];
     struct sl_err err;
     bool known = false, included = false;
-    if (r != NULL && m->put_chunk.run_id == r->id && m->put_chunk.round == r->round.number) {
+    if (r != NULL && m->put_chunk.run_id == r->id && m->put_chunk.round == r->round.number &&
+        !buffer_on(r)) {
         const struct sl_member *member = sl_round_member(&r->round, client);
         if (member != NULL && member->state == SL_MEMBER_ACCEPTED) {
             answer_accepted(r, member, id, m);
@@ -521,17 +374,28 @@ static void answer_late(struct sl_coordinator *c, uint32_t client, sl_request_id
     core_reply_put(c, id, included ? SL_PUT_ACCEPTED : SL_PUT_STALE, 0, included ? "" : reason);
 }
 
+/* Does the run take this client's updates of that round now? */
+static bool takes(const struct run *r, uint32_t client, uint32_t round)
+{
+    if (buffer_on(r))
+        return buffer_awaits(r, client, round);
+    return r->phase == RUN_OPEN && round == r->round.number;
+}
+
 /* Is this a chunk of an update this round waits for? Else answers and returns NULL. */
 static struct upload *welcome(struct sl_coordinator *c, uint32_t client, sl_request_id id,
                               const struct sl_msg *m)
 {
     struct run *r = c->run;
-    if (r == NULL || m->put_chunk.run_id != r->id || r->phase != RUN_OPEN ||
-        m->put_chunk.round != r->round.number) {
+    if (r == NULL || m->put_chunk.run_id != r->id || !takes(r, client, m->put_chunk.round)) {
         answer_late(c, client, id, m);
         return NULL;
     }
     const struct sl_member *member = sl_round_member(&r->round, client);
+    if (member == NULL && buffer_on(r)) { /* its buffer is not open again after a restart */
+        core_stall(c, id, m->put_chunk.offset);
+        return NULL;
+    }
     if (member == NULL) {
         core_reply_put(c, id, SL_PUT_REJECTED, 0, "not selected in this round");
         return NULL;
@@ -573,11 +437,12 @@ void upload_put(struct sl_coordinator *c, uint32_t client, sl_request_id id, con
         return;
     struct run *r = u->run;
     char reason[SL_WIRE_REASON];
-    if (u->check != NULL && !sl_blob_id_equal(&u->blob.id, &m->put_chunk.blob.id)) {
+    bool waits = u->check != NULL || u->here;
+    if (waits && !sl_blob_id_equal(&u->blob.id, &m->put_chunk.blob.id)) {
         core_stall(c, id, 0); /* another update: its turn comes after the verdict */
         return;
     }
-    if (u->check != NULL) { /* asked again while the check runs: the later request gets the answer */
+    if (waits) { /* asked again before the verdict: the later request gets the answer */
         bool takes_over = m->put_chunk.has_meta;
         sl_request_id other = takes_over ? u->request : id;
         if (!takes_over || u->asks)
@@ -617,7 +482,7 @@ void upload_put(struct sl_coordinator *c, uint32_t client, sl_request_id id, con
 static void add_run(struct sl_job *job)
 {
     struct work *w = (struct work *)job;
-    w->rc = add_update(w->adds, in_spool(w->adds->position), &w->err);
+    w->rc = walk_add(w->adds, in_spool(w->adds->position), &w->err);
 }
 
 static void add_done(struct sl_job *job, void *ctx)
@@ -680,14 +545,15 @@ enum sl_code upload_restore(struct run *r, uint32_t position, const struct sl_me
     u->blob = row->blob;
     u->meta = row->meta;
     bool good = row->slot == upload_slot(r, position) && row->blob.size == upload_bytes(r) &&
-                check_update(r, in_spool(row->slot), row->client, &u->meta, &u->blob.id, &u->clip,
+                walk_check(r, in_spool(row->slot), row->client, &u->meta, &u->blob.id, &u->clip,
                              &why) == SL_OK;
     if (!good) {
         sl_log_write(c->env.log, SL_LOG_WARN,
                      "spooled update of client %" PRIu32 " is damaged; asking for it again",
                      row->client);
         upload_reset(u);
-        return c->env.store->ops->unaccept(c->env.store, r->id, r->round.number, row->client, err);
+        return c->env.store->ops->unaccept(c->env.store, r->id, r->round.number, row->start, row->client,
+                                           err);
     }
     upload_take_up(r, position, row);
     return SL_OK;

@@ -17,7 +17,8 @@ struct round_seen {
     uint64_t run;
     uint32_t round;
     char *line;        /* as reported; owned */
-    uint32_t *members; /* included, ascending; owned */
+    uint32_t *members; /* included, ascending; of a buffer: as reported. Owned */
+    uint32_t *starts;  /* of a buffer: what their updates began from; owned. NULL: of a round */
     uint32_t n_members;
 };
 
@@ -25,6 +26,7 @@ struct ack {
     uint64_t run;
     uint32_t round, client;
     bool shaken; /* a power cut came after it, before its round's commit */
+    size_t after; /* rounds that were reported before */
 };
 
 struct sl_invariants {
@@ -65,6 +67,12 @@ static void violated(struct sl_invariants *v, const char *fmt, ...)
 static const struct sl_plan *plan_of(const struct sl_invariants *v, uint64_t run)
 {
     return run >= 1 && run <= v->n_plans ? &v->plans[run - 1] : NULL;
+}
+
+/* Are its rounds buffers, with updates that began from any version? */
+static bool buffered(const struct sl_plan *p)
+{
+    return strcmp(p->strategy.name, "fedbuff") == 0;
 }
 
 static struct round_seen *round_of(const struct sl_invariants *v, uint64_t run,
@@ -134,6 +142,7 @@ static void on_accepted(void *ctx, uint64_t run, uint32_t round, uint32_t client
         if (v->acks[i].run == run && v->acks[i].round == round &&
             v->acks[i].client == client) {
             v->acks[i].shaken = false;
+            v->acks[i].after = v->n_rounds;
             return;
         }
     if (v->n_acks == v->cap_acks) {
@@ -146,7 +155,8 @@ static void on_accepted(void *ctx, uint64_t run, uint32_t round, uint32_t client
         v->acks = more;
         v->cap_acks = cap;
     }
-    v->acks[v->n_acks++] = (struct ack){.run = run, .round = round, .client = client};
+    v->acks[v->n_acks++] = (struct ack){
+        .run = run, .round = round, .client = client, .after = v->n_rounds};
 }
 
 static void on_coordinator(void *ctx, bool alive, bool power_loss)
@@ -197,13 +207,62 @@ static uint32_t *members_of(struct sl_invariants *v, uint64_t run, uint32_t roun
     return members;
 }
 
+/* Of a buffer: every update that the line names is in, and was in none before. */
+static void check_starts(struct sl_invariants *v, const struct round_seen *r)
+{
+    for (uint32_t i = 0; i < r->n_members; i++) {
+        uint32_t client = r->members[i], start = r->starts[i];
+        bool known, in = included(v, r->run, start, client, &known);
+        if (!in || start > r->round)
+            violated(v, "buffer %" PRIu32 " reports an update of client %" PRIu32
+                     " from version %" PRIu32 " that the journal does not have",
+                     r->round, client, start);
+        for (size_t k = 0; k < v->n_rounds; k++) {
+            const struct round_seen *o = &v->rounds[k];
+            for (uint32_t m = 0; o->run == r->run && o->starts != NULL && m < o->n_members; m++)
+                if (o->members[m] == client && o->starts[m] == start && (o != r || m != i))
+                    violated(v, "the update of client %" PRIu32 " from version %" PRIu32
+                             " is in buffers %" PRIu32 " and %" PRIu32,
+                             client, start, o->round, r->round);
+        }
+    }
+}
+
+static void read_starts(struct sl_invariants *v, struct round_seen *r, const json_t *line)
+{
+    const json_t *clients = json_object_get(line, "included"), *starts = json_object_get(line, "starts");
+    size_t n = json_array_size(clients);
+    r->members = sl_calloc(n + 1, sizeof(*r->members));
+    r->starts = sl_calloc(n + 1, sizeof(*r->starts));
+    if (r->members == NULL || r->starts == NULL || json_array_size(starts) != n) {
+        violated(v, "buffer %" PRIu32 " does not say what its updates began from", r->round);
+        return;
+    }
+    for (; r->n_members < n; r->n_members++) {
+        r->members[r->n_members] = (uint32_t)json_integer_value(json_array_get(clients, r->n_members));
+        r->starts[r->n_members] = (uint32_t)json_integer_value(json_array_get(starts, r->n_members));
+    }
+    check_starts(v, r);
+}
+
+/* Is it this round's commit that decides about the acknowledged update? */
+static bool decides(const struct sl_invariants *v, const struct round_seen *r, const struct ack *a)
+{
+    if (!buffered(plan_of(v, r->run)))
+        return a->run == r->run && a->round == r->round;
+    return a->run == r->run && a->after < v->n_rounds;
+}
+
 static void check_commit(struct sl_invariants *v)
 {
     struct round_seen *r = &v->rounds[v->n_rounds - 1];
-    r->members = members_of(v, r->run, r->round, &r->n_members);
     json_error_t je;
     json_t *line = json_loads(r->line, 0, &je);
     uint32_t completed = (uint32_t)json_integer_value(json_object_get(line, "completed"));
+    if (buffered(plan_of(v, r->run)))
+        read_starts(v, r, line);
+    else
+        r->members = members_of(v, r->run, r->round, &r->n_members);
     json_decref(line);
     if (completed != r->n_members)
         violated(
@@ -214,11 +273,13 @@ static void check_commit(struct sl_invariants *v)
     for (size_t i = 0; i < v->n_acks; i++) {
         struct ack a = v->acks[i];
         bool known, in;
-        if (a.run != r->run || a.round != r->round) {
+        if (!decides(v, r, &a)) {
             v->acks[kept++] = a;
             continue;
         }
         in = included(v, a.run, a.round, a.client, &known);
+        if (!in && a.shaken && r->starts != NULL)
+            v->acks[kept++] = a; /* it may come again, and into a later buffer */
         if (!in && !over && !a.shaken)
             violated(v,
                      "update of client %" PRIu32 " was acknowledged in round %" PRIu32
@@ -268,6 +329,10 @@ static void check_all(struct sl_invariants *v)
     for (size_t i = 0; i < v->n_rounds; i++) {
         const struct round_seen *r = &v->rounds[i];
         uint32_t n;
+        if (r->starts != NULL) {
+            check_starts(v, r);
+            continue;
+        }
         uint32_t *now = members_of(v, r->run, r->round, &n);
         if (now == NULL || n != r->n_members ||
             (n > 0 && memcmp(now, r->members, n * sizeof(*now)) != 0))
@@ -287,7 +352,8 @@ static void check_wait(struct sl_invariants *v)
         return;
     double limit = p->selection.deadline_s * 1e6 * (1.0 + p->run.max_retries);
     if (p->sim.faults.delay > 0) /* checks, additions and the step, one after the other */
-        limit += 2e3 * p->sim.faults.delay_ms * (2.0 * sl_plan_cohort_size(p) + 2);
+        limit += 2e3 * p->sim.faults.delay_ms *
+                 (2.0 * sl_plan_cohort_size(p) + (buffered(p) ? p->strategy.buffer : 0) + 2);
     uint64_t waited = sl_world_now_us(v->w) - v->since_us;
     if ((double)waited > limit + (double)v->down_us + SLACK_US)
         violated(v, "round %" PRIu64 " waits for %.3f s (deadline %.3f s, %u retries)",
@@ -342,6 +408,7 @@ void sl_invariants_free(struct sl_invariants *v)
     for (size_t i = 0; i < v->n_rounds; i++) {
         free(v->rounds[i].line);
         free(v->rounds[i].members);
+        free(v->rounds[i].starts);
     }
     free(v->rounds);
     free(v->acks);

@@ -6,6 +6,8 @@
  *   - no update is counted twice: a round's members are distinct and as many as it says;
  *   - every acknowledged update of a client is in its round's sum (unless over-selection
  * closed it first, or a power cut took both the acknowledgement's record and the update);
+ *   - of asynchronous aggregation, where a round is a buffer: an update is named by its client and the
+ *     version it began from; each acknowledged one is in the buffer of the next commit, and in no other;
  *   - no wait beyond the deadline: a round ends within its attempts' deadlines plus the
  * time that the coordinator was down;
  *   - nothing piles up: requests, kept updates and held blobs stay bounded by the

@@ -29,6 +29,7 @@ static const struct {
     {"fedadam", &sl_local_sgd},
     {"fedyogi", &sl_local_sgd},
     {"fedadagrad", &sl_local_sgd},
+    {"fedbuff", &sl_local_sgd},
     {"median", &sl_local_sgd},
     {"trimmed-mean", &sl_local_sgd},
     {"krum", &sl_local_sgd},

@@ -8,7 +8,7 @@ static const struct sl_strategy_ops *const strategies[] = {
     &sl_strategy_fednova,    &sl_strategy_scaffold,     &sl_strategy_fedadam,
     &sl_strategy_fedyogi,    &sl_strategy_fedadagrad,   &sl_strategy_median,
     &sl_strategy_trimmed_mean, &sl_strategy_krum,       &sl_strategy_multi_krum,
-    &sl_strategy_geometric_median,
+    &sl_strategy_geometric_median, &sl_strategy_fedbuff,
 };
 
 const struct sl_strategy_ops *sl_strategy_find(const char *name)

@@ -30,6 +30,9 @@ struct sl_strategy_ops {
     unsigned vectors;
     /* s_k of an update (1 for FedAvg). */
     double (*scale)(const struct sl_plan *plan, const struct sl_update_meta *meta);
+    /* Asynchronous aggregation: the factor, in (0, 1], of an update that began so many versions of the model
+     * ago, on top of scale. NULL: rounds. */
+    double (*stale)(const struct sl_plan *plan, uint32_t versions);
     /* state[0..n-1] before the first round; NULL: zeros. */
     void (*init_state)(const struct sl_plan *plan, float *state, size_t n);
     /* values[0..n-1] is the model before and after; mean is that tile's mean update; state its
@@ -42,7 +45,7 @@ struct sl_strategy_ops {
 
 extern const struct sl_strategy_ops sl_strategy_fedavg, sl_strategy_fedavgm, sl_strategy_fedprox,
     sl_strategy_fednova, sl_strategy_scaffold, sl_strategy_fedadam, sl_strategy_fedyogi,
-    sl_strategy_fedadagrad, sl_strategy_median, sl_strategy_trimmed_mean, sl_strategy_krum,
+    sl_strategy_fedadagrad, sl_strategy_fedbuff, sl_strategy_median, sl_strategy_trimmed_mean, sl_strategy_krum,
     sl_strategy_multi_krum, sl_strategy_geometric_median;
 
 /* NULL when there is none of that name. */

@@ -158,6 +158,7 @@ static void accept_one(struct fix *f, uint64_t run, uint32_t round, uint32_t ind
                        uint32_t order)
 {
     struct sl_member_row m = member(index, order, order);
+    m.start = round;
     OK(f->s->ops->accept(f->s, run, round, 900, &m, &f->err));
 }
 
@@ -435,8 +436,8 @@ static void an_unreadable_update_is_asked_for_again(void **state)
     uint64_t run = add_run(f);
     open_round(f, run, 0, 0, 1000);
     accept_one(f, run, 0, 2, 0);
-    OK(f->s->ops->unaccept(f->s, run, 0, 2, &f->err));
-    FAILS(SL_E_NOTFOUND, f->s->ops->unaccept(f->s, run, 0, 2, &f->err));
+    OK(f->s->ops->unaccept(f->s, run, 0, 0, 2, &f->err));
+    FAILS(SL_E_NOTFOUND, f->s->ops->unaccept(f->s, run, 0, 0, 2, &f->err));
     bool present = false;
     struct sl_open_round r = {0};
     OK(f->s->ops->load_open_round(f->s, run, &present, &r, &f->err));
@@ -479,7 +480,7 @@ static void a_committed_round_never_changes(void **state)
     struct sl_member_row m = member(5, 3, 3);
     FAILS(SL_E_NOTFOUND, f->s->ops->round_commit(f->s, run, &again, &f->err));
     FAILS(SL_E_NOTFOUND, f->s->ops->accept(f->s, run, 0, 1, &m, &f->err));
-    FAILS(SL_E_EXISTS, f->s->ops->unaccept(f->s, run, 0, 9, &f->err));
+    FAILS(SL_E_EXISTS, f->s->ops->unaccept(f->s, run, 0, 0, 9, &f->err));
     FAILS(SL_E_EXISTS, f->s->ops->round_open(f->s, run, 0, 1, members, 1, 5, &f->err));
     kill_store(f);
     bool known, in, present;
