@@ -208,8 +208,9 @@ static bool apply_version(struct sl_mem_log *l, const struct sl_op *op)
     struct sl_round_entry *r = opened(l, op);
     if (r == NULL)
         return false;
+    if (!r->version)
+        r->model = op->model;
     r->version = true;
-    r->model = op->model;
     return true;
 }
 

@@ -12,7 +12,7 @@ const char sl_sim_help[] =
     "       starling-sim partition PLAN [options]  who owns which samples\n"
     "       starling-sim check DIR [options]       conformance cases through the "
     "product's code\n"
-    "       starling-sim experiment NAME --out DIR [options]   fast, tr, rtn, uplink\n"
+    "       starling-sim experiment NAME --out DIR [options]   fast, tr, rtn, uplink, fedbuff\n"
     "\n"
     "run and partition:\n"
     "  --set KEY.PATH=VALUE  change a key of the plan (repeatable)\n"

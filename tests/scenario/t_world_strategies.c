@@ -14,7 +14,7 @@ static const char *const strategies[] = {
     "name: fedavg", "name: fedavgm", "name: fedprox, mu: 0.1", "name: fednova",
     "name: scaffold", "name: fedadam", "name: fedyogi", "name: fedadagrad",
     "name: median", "name: trimmed-mean", "name: krum", "name: multi-krum",
-    "name: geometric-median"};
+    "name: geometric-median", "name: fedbuff, buffer: 5"};
 #define N_STRATEGIES (sizeof(strategies) / sizeof(strategies[0]))
 
 static void assert_ok(const struct outcome *o, const char *what)

@@ -132,6 +132,29 @@ static enum sl_code checkpoint_write(struct sl_store *s, uint64_t run,
                                              ret_name, err);
 }
 
+static enum sl_code version_open(struct sl_store *s, uint64_t run, uint32_t round,
+                                 uint32_t attempt, uint64_t remaining_ms,
+                                 const struct sl_blob_id *model, struct sl_err *err)
+{
+    return refused(s, RIG_VERSION_OPEN, err)
+               ? SL_E_NOSPACE
+               : behind(s)->version_open(s, run, round, attempt, remaining_ms, model, err);
+}
+
+static enum sl_code task_give(struct sl_store *s, uint64_t run, uint32_t start,
+                              uint32_t client, struct sl_err *err)
+{
+    return refused(s, RIG_TASK_GIVE, err) ? SL_E_NOSPACE
+                                          : behind(s)->task_give(s, run, start, client, err);
+}
+
+static enum sl_code task_take(struct sl_store *s, uint64_t run, uint32_t start,
+                              uint32_t client, struct sl_err *err)
+{
+    return refused(s, RIG_TASK_TAKE, err) ? SL_E_NOSPACE
+                                          : behind(s)->task_take(s, run, start, client, err);
+}
+
 static void put_ops_in_front(struct rig *r)
 {
     r->ops = sl_calloc(1, sizeof(*r->ops));
@@ -149,6 +172,9 @@ static void put_ops_in_front(struct rig *r)
     r->ops->seen.spool_write = spool_write;
     r->ops->seen.spool_read = spool_read;
     r->ops->seen.checkpoint_write = checkpoint_write;
+    r->ops->seen.version_open = version_open;
+    r->ops->seen.task_give = task_give;
+    r->ops->seen.task_take = task_take;
     r->store->ops = &r->ops->seen;
 }
 

@@ -34,6 +34,9 @@ enum rig_call {
     RIG_SPOOL_WRITE,
     RIG_SPOOL_READ,
     RIG_CHECKPOINT_WRITE,
+    RIG_VERSION_OPEN,
+    RIG_TASK_GIVE,
+    RIG_TASK_TAKE,
     RIG_CALLS
 };
 

@@ -39,6 +39,7 @@ static void every_strategy_round_trips_with_its_own_keys(void **state)
         "{name: krum, f: 7}",
         "{name: multi-krum, f: 2, m: 10}",
         "{name: geometric-median, iterations: 3, nu: 0.001}",
+        "{name: fedbuff, buffer: 4, eta: 0.5, staleness_power: 0}",
     };
     for (size_t i = 0; i < sizeof(plans) / sizeof(plans[0]); i++) {
         char text[256];
@@ -110,6 +111,22 @@ static void hyper_parameters_out_of_range_are_told_in_one_line(void **state)
          "p:3: train.momentum: 0.9 is out of range (0 with fednova)"},
         {"strategy: {name: scaffold}\ntrain: {optimizer: adam}",
          "p:3: train.optimizer: adam is not available with scaffold (sgd is)"},
+        {"strategy: {name: fedbuff, buffer: 0}",
+         "p:2: strategy.buffer: 0 is out of range (1 to 100000)"},
+        {"strategy: {name: fedbuff, buffer: 11}",
+         "p:2: strategy.buffer: 11 is out of range (1 to 10, which is data.partition.clients)"},
+        {"strategy: {name: fedbuff, staleness_power: -1}",
+         "p:2: strategy.staleness_power: -1 is out of range (0 to 10)"},
+        {"strategy: {name: fedavg, buffer: 3}",
+         "p:2: strategy.buffer: is no key of strategy.name: fedavg"},
+        {"strategy: {name: fedbuff, trim: 3}",
+         "p:2: strategy.trim: is no key of strategy.name: fedbuff"},
+        {"strategy: {name: fedbuff}\nselection: {over_select: 1.5}",
+         "p:3: selection.over_select: 1.5 is out of range (1 with fedbuff: it asks one client at a time)"},
+        {"strategy: {name: fedbuff}\nselection: {policy: file, path: x}",
+         "p:3: selection.policy: file is not available with fedbuff (random and all are)"},
+        {"strategy: {name: fedbuff}\ncalibration: {every: 2}",
+         "p:3: calibration.every: 2 is out of range (0 with fedbuff, which has no pause between rounds)"},
         {"strategy: {name: scaffold}\naggregation: {clip_norm: 1}",
          "p:3: aggregation.clip_norm: 1 is out of range (0 with scaffold: variates follow from "
          "whole updates)"},

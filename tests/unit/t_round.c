@@ -171,6 +171,61 @@ static void a_reason_is_cut_between_characters(void **state)
     sl_round_deinit(&r);
 }
 
+/* --- buffers --------------------------------------------------------------------------------- */
+
+static struct sl_round open_buffer(uint32_t target, uint32_t quorum, uint32_t retries)
+{
+    struct sl_round r = {0};
+    struct sl_err err;
+    struct sl_round_cfg cfg = {target, quorum, 1000, retries, true};
+    assert_int_equal(sl_round_open(&r, &cfg, 4, 0, five, 5, 100, 1000, &err), SL_OK);
+    return r;
+}
+
+static void a_buffer_closes_at_its_target_whoever_is_idle(void **state)
+{
+    struct sl_round r = open_buffer(2, 2, 0);
+    assert_int_equal(step(&r, SL_ROUND_EV_ACCEPTED, 2, 200), SL_ROUND_IGNORED); /* has no task */
+    assert_int_equal(step(&r, SL_ROUND_EV_FAILED, 2, 200), SL_ROUND_IGNORED);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(step(&r, SL_ROUND_EV_DRAWN, five[i], 200), SL_ROUND_NOTHING);
+    assert_int_equal(step(&r, SL_ROUND_EV_DRAWN, 2, 200), SL_ROUND_IGNORED);
+    assert_int_equal(step(&r, SL_ROUND_EV_FAILED, 7, 200), SL_ROUND_NOTHING);
+    assert_int_equal(step(&r, SL_ROUND_EV_ACCEPTED, 5, 200), SL_ROUND_NOTHING);
+    assert_int_equal(step(&r, SL_ROUND_EV_ACCEPTED, 3, 200), SL_ROUND_COMMIT);
+    assert_int_equal(sl_round_member(&r, 2)->state, SL_MEMBER_WAITING);
+    assert_int_equal(sl_round_member(&r, 11)->state, SL_MEMBER_IDLE);
+    sl_round_deinit(&r);
+}
+
+static void another_attempt_of_a_buffer_keeps_its_tasks(void **state)
+{
+    struct sl_round r = open_buffer(3, 2, 1);
+    for (int i = 0; i < 4; i++)
+        step(&r, SL_ROUND_EV_DRAWN, five[i], 200);
+    step(&r, SL_ROUND_EV_TASKED, 2, 200);
+    step(&r, SL_ROUND_EV_FAILED, 3, 200);
+    step(&r, SL_ROUND_EV_ACCEPTED, 5, 200);
+    assert_int_equal(step(&r, SL_ROUND_EV_TIME, 0, 1100), SL_ROUND_REPEAT);
+    assert_int_equal(sl_round_member(&r, 2)->state, SL_MEMBER_TASKED);
+    assert_int_equal(sl_round_member(&r, 3)->state, SL_MEMBER_IDLE);
+    assert_int_equal(sl_round_member(&r, 5)->state, SL_MEMBER_ACCEPTED);
+    assert_int_equal(sl_round_member(&r, 7)->state, SL_MEMBER_WAITING);
+    assert_int_equal(step(&r, SL_ROUND_EV_ACCEPTED, 2, 1200), SL_ROUND_NOTHING);
+    assert_int_equal(step(&r, SL_ROUND_EV_TIME, 0, 2100), SL_ROUND_COMMIT); /* with its quorum */
+    sl_round_deinit(&r);
+}
+
+static void a_buffer_has_a_target_between_quorum_and_members(void **state)
+{
+    struct sl_round r = {0};
+    struct sl_err err;
+    const struct sl_round_cfg low = {1, 2, 1000, 0, true}, high = {6, 2, 1000, 0, true};
+    assert_int_equal(sl_round_open(&r, &low, 4, 0, five, 5, 100, 1000, &err), SL_E_RANGE);
+    assert_int_equal(sl_round_open(&r, &high, 4, 0, five, 5, 100, 1000, &err), SL_E_RANGE);
+    assert_string_equal(err.msg, "buffer of 6 for 5 members (2 to all allowed)");
+}
+
 /* --- random events --------------------------------------------------------------------------- */
 
 static bool same(const struct sl_round *a, const struct sl_round *b)
@@ -195,24 +250,29 @@ static void check_step(const struct sl_round *was, const struct sl_round *r,
         failed += r->members[k].state == SL_MEMBER_FAILED;
         if (was->members[k].state == SL_MEMBER_ACCEPTED && ev->kind != SL_ROUND_EV_LOST)
             assert_true(in); /* only LOST takes an update away */
-        if (a == SL_ROUND_REPEAT)
+        if (a == SL_ROUND_REPEAT && !r->cfg.buffered)
             assert_true(in || r->members[k].state == SL_MEMBER_WAITING);
+        if (a == SL_ROUND_REPEAT && r->cfg.buffered)
+            assert_true(r->members[k].state != SL_MEMBER_FAILED);
+        if (r->cfg.buffered && ev->kind != SL_ROUND_EV_DRAWN && was->members[k].state == SL_MEMBER_IDLE)
+            assert_int_equal(r->members[k].state, SL_MEMBER_IDLE); /* only DRAWN gives a task */
     }
     assert_int_equal(accepted, r->n_accepted);
     assert_int_equal(failed, r->n_failed);
     bool reached = r->cfg.target > 0 && accepted >= r->cfg.target;
     bool over = ev->kind == SL_ROUND_EV_TIME && ev->now_ms >= was->deadline_at_ms;
+    bool final = !r->cfg.buffered && accepted + failed == r->n_members;
     if (a == SL_ROUND_IGNORED)
         assert_true(same(was, r));
     if (a == SL_ROUND_IGNORED || a == SL_ROUND_NOTHING) {
         assert_int_equal(r->state, SL_ROUND_OPEN);
         assert_int_equal(r->attempt, was->attempt);
-        assert_false(reached || over || accepted + failed == r->n_members);
+        assert_false(reached || over || final);
     }
     if (a == SL_ROUND_COMMIT) {
         assert_int_equal(r->state, SL_ROUND_CLOSED);
         assert_true(reached || accepted >= r->cfg.quorum);
-        assert_true(reached || over || accepted + failed == r->n_members);
+        assert_true(reached || over || final);
     }
     if (a == SL_ROUND_REPEAT) {
         assert_int_equal(r->state, SL_ROUND_OPEN);
@@ -226,7 +286,7 @@ static void check_step(const struct sl_round *was, const struct sl_round *r,
     }
 }
 
-static void a_storm_of_events_keeps_the_invariants(void **state)
+static void a_storm_of_events(bool buffered)
 {
     size_t seen[SL_ROUND_GIVE_UP + 1] = {0};
     for (uint32_t seed = 0; seed < 2000; seed++) {
@@ -235,8 +295,12 @@ static void a_storm_of_events_keeps_the_invariants(void **state)
         uint32_t quorum = 1 + (uint32_t)sl_rng_below(&g, 5);
         uint32_t target = sl_rng_below(&g, 2) ? 1 + (uint32_t)sl_rng_below(&g, 5) : 0;
         uint32_t retries = (uint32_t)sl_rng_below(&g, 3);
-        struct sl_round r = open_five(target, quorum, retries);
-        struct sl_round twin = open_five(target, quorum, retries);
+        if (buffered)
+            target = quorum + (uint32_t)sl_rng_below(&g, 6 - quorum);
+        struct sl_round r = buffered ? open_buffer(target, quorum, retries)
+                                     : open_five(target, quorum, retries);
+        struct sl_round twin = buffered ? open_buffer(target, quorum, retries)
+                                        : open_five(target, quorum, retries);
         struct sl_member members[5];
         struct sl_round_event ev = {.now_ms = 100, .reason = "it broke"};
         for (int i = 0; i < 60 && r.state == SL_ROUND_OPEN; i++) {
@@ -244,7 +308,7 @@ static void a_storm_of_events_keeps_the_invariants(void **state)
             memcpy(members, r.members, sizeof(members));
             was.members = members;
             ev.now_ms += sl_rng_below(&g, 200);
-            ev.kind = (enum sl_round_event_kind)sl_rng_below(&g, 5);
+            ev.kind = (enum sl_round_event_kind)sl_rng_below(&g, 6);
             ev.client = (uint32_t)sl_rng_below(&g, 13);
             enum sl_round_action a = sl_round_step(&r, &ev);
             seen[a]++;
@@ -257,6 +321,12 @@ static void a_storm_of_events_keeps_the_invariants(void **state)
     }
     for (size_t a = 0; a <= SL_ROUND_GIVE_UP; a++)
         assert_true(seen[a] > 100); /* the storm reaches every action */
+}
+
+static void a_storm_of_events_keeps_the_invariants(void **state)
+{
+    a_storm_of_events(false);
+    a_storm_of_events(true);
 }
 
 int main(void)
@@ -273,6 +343,9 @@ int main(void)
         cmocka_unit_test(failures_of_all_without_quorum_repeat_at_once),
         cmocka_unit_test(an_endless_reason_is_cut),
         cmocka_unit_test(a_reason_is_cut_between_characters),
+        cmocka_unit_test(a_buffer_closes_at_its_target_whoever_is_idle),
+        cmocka_unit_test(another_attempt_of_a_buffer_keeps_its_tasks),
+        cmocka_unit_test(a_buffer_has_a_target_between_quorum_and_members),
         cmocka_unit_test(a_storm_of_events_keeps_the_invariants),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

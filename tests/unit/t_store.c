@@ -523,6 +523,160 @@ static void the_last_commit_names_model_and_state(void **state)
     free(last.state);
 }
 
+/* --- versions ---------------------------------------------------------------------------------- */
+
+static void open_version(struct fix *f, uint64_t run, uint32_t version)
+{
+    struct sl_blob_id model = {.bytes = {(uint8_t)(version + 1), 9}};
+    OK(f->s->ops->version_open(f->s, run, version, 0, 1000, &model, &f->err));
+}
+
+static void accept_from(struct fix *f, uint64_t run, uint32_t version, uint32_t start, uint32_t index,
+                        uint32_t order)
+{
+    struct sl_member_row m = member(index, order, index);
+    m.start = start;
+    OK(f->s->ops->accept(f->s, run, version, 900, &m, &f->err));
+}
+
+static void commit_version(struct fix *f, uint64_t run, uint32_t version, const uint32_t *included,
+                           const uint32_t *starts, size_t n)
+{
+    struct sl_commit_row c = {.round = version,
+                              .checkpoint = "x",
+                              .report_json = "{}",
+                              .included = included,
+                              .starts = starts,
+                              .n_included = n,
+                              .state = (const uint8_t *)"state",
+                              .state_bytes = 5};
+    OK(f->s->ops->round_commit(f->s, run, &c, &f->err));
+}
+
+static void expect_included(struct fix *f, uint64_t run, uint32_t start, uint32_t index, bool want)
+{
+    bool known, in;
+    OK(f->s->ops->was_included(f->s, run, start, index, &known, &in, &f->err));
+    assert_int_equal(in, want);
+}
+
+/* tasks: "CLIENT@VERSION" of those under way, with a star for those accepted. */
+static void expect_tasks(struct fix *f, uint64_t run, const char *want)
+{
+    struct sl_task_row *t = NULL;
+    size_t n = 0;
+    char is[200] = "";
+    OK(f->s->ops->load_tasks(f->s, run, &t, &n, &f->err));
+    for (size_t i = 0; i < n; i++) {
+        size_t at = strlen(is);
+        snprintf(is + at, sizeof(is) - at, "%s%u@%u%s", i == 0 ? "" : " ", (unsigned)t[i].member.client,
+                 (unsigned)t[i].member.start, t[i].member.accepted ? "*" : "");
+        assert_int_equal(t[i].model.bytes[0], t[i].member.start + 1);
+    }
+    assert_string_equal(is, want);
+    free(t);
+}
+
+static void tasks_of_versions_outlive_their_version(void **state)
+{
+    struct fix *f = *state;
+    uint64_t run = add_run(f), other = add_run(f);
+    open_version(f, run, 0);
+    open_version(f, other, 0);
+    for (uint32_t k = 2; k < 9; k += 3)
+        OK(f->s->ops->task_give(f->s, run, 0, k, &f->err));
+    accept_from(f, run, 0, 0, 5, 0);
+    kill_store(f);
+    expect_tasks(f, run, "2@0 5@0* 8@0");
+    const uint32_t first[1] = {5}, zero[2] = {0, 0}, then[2] = {2, 5}, starts[2] = {0, 1};
+    commit_version(f, run, 0, first, zero, 1);
+    expect_tasks(f, run, "2@0 8@0");
+    expect_included(f, run, 0, 5, true);
+    expect_included(f, run, 0, 2, false);
+    open_version(f, run, 1);
+    OK(f->s->ops->task_give(f->s, run, 1, 5, &f->err));
+    accept_from(f, run, 1, 1, 5, 0);
+    accept_from(f, run, 1, 0, 2, 1);
+    kill_store(f);
+    expect_tasks(f, run, "2@0* 5@1* 8@0");
+    commit_version(f, run, 1, then, starts, 2);
+    kill_store(f);
+    expect_tasks(f, run, "8@0");
+    expect_included(f, run, 0, 2, true);
+    expect_included(f, run, 1, 5, true);
+    expect_included(f, run, 1, 2, false);
+    expect_included(f, run, 0, 8, false);
+    expect_tasks(f, other, "");
+    struct sl_last_commit last;
+    OK(f->s->ops->load_last_commit(f->s, run, &last, &f->err));
+    assert_int_equal(last.state_bytes, 5);
+    assert_memory_equal(last.state, "state", 5);
+    free(last.state);
+}
+
+static void a_task_that_is_taken_back_is_gone(void **state)
+{
+    struct fix *f = *state;
+    uint64_t run = add_run(f);
+    open_version(f, run, 0);
+    OK(f->s->ops->task_give(f->s, run, 0, 4, &f->err));
+    OK(f->s->ops->task_give(f->s, run, 0, 3, &f->err));
+    OK(f->s->ops->task_give(f->s, run, 0, 3, &f->err)); /* twice is once */
+    OK(f->s->ops->task_take(f->s, run, 0, 4, &f->err));
+    OK(f->s->ops->task_take(f->s, run, 0, 4, &f->err));
+    expect_tasks(f, run, "3@0");
+    accept_from(f, run, 0, 0, 3, 0);
+    OK(f->s->ops->task_take(f->s, run, 0, 3, &f->err)); /* an accepted one stays */
+    struct sl_member_row m = member(4, 1, 4);
+    FAILS(SL_E_NOTFOUND, f->s->ops->accept(f->s, run, 0, 900, &m, &f->err));
+    kill_store(f);
+    expect_tasks(f, run, "3@0*");
+    struct sl_blob_id model = {{7}};
+    const uint32_t included[1] = {3}, starts[1] = {0};
+    OK(f->s->ops->version_open(f->s, run, 0, 2, 500, &model, &f->err)); /* another attempt: the same model */
+    bool present;
+    struct sl_open_round r;
+    OK(f->s->ops->load_open_round(f->s, run, &present, &r, &f->err));
+    assert_true(present && r.attempt == 2 && r.remaining_ms == 500);
+    free(r.members);
+    expect_tasks(f, run, "3@0*");
+    commit_version(f, run, 0, included, starts, 1);
+    FAILS(SL_E_EXISTS, f->s->ops->version_open(f->s, run, 0, 1, 5, &model, &f->err));
+}
+
+static void an_update_of_an_earlier_version_can_be_lost_and_come_again(void **state)
+{
+    struct fix *f = *state;
+    uint64_t run = add_run(f);
+    open_version(f, run, 0);
+    OK(f->s->ops->task_give(f->s, run, 0, 1, &f->err));
+    commit_version(f, run, 0, NULL, (const uint32_t[]){0}, 0);
+    open_version(f, run, 1);
+    accept_from(f, run, 1, 0, 1, 0);
+    FAILS(SL_E_NOTFOUND, f->s->ops->unaccept(f->s, run, 1, 1, 1, &f->err));
+    OK(f->s->ops->unaccept(f->s, run, 1, 0, 1, &f->err));
+    expect_tasks(f, run, "1@0");
+    accept_from(f, run, 1, 0, 1, 0);
+    expect_tasks(f, run, "1@0*");
+}
+
+static void a_power_cut_takes_tasks_since_the_last_commit(void **state)
+{
+    struct fix *f = *state;
+    uint64_t run = add_run(f);
+    open_version(f, run, 0);
+    OK(f->s->ops->task_give(f->s, run, 0, 1, &f->err));
+    OK(f->s->ops->task_give(f->s, run, 0, 2, &f->err));
+    accept_from(f, run, 0, 0, 1, 0);
+    commit_version(f, run, 0, (const uint32_t[]){1}, (const uint32_t[]){0}, 1);
+    open_version(f, run, 1);
+    OK(f->s->ops->task_give(f->s, run, 1, 1, &f->err));
+    accept_from(f, run, 1, 0, 2, 0);
+    expect_tasks(f, run, "1@1 2@0*");
+    sl_store_mem_crash(f->s, true);
+    expect_tasks(f, run, "2@0");
+}
+
 static void the_last_two_checkpoints_are_kept(void **state)
 {
     struct fix *f = *state;
@@ -838,6 +992,9 @@ int main(void)
         BOTH(what_the_journal_does_not_know_is_refused),
         BOTH(a_committed_round_never_changes),
         BOTH(the_last_commit_names_model_and_state),
+        BOTH(tasks_of_versions_outlive_their_version),
+        BOTH(a_task_that_is_taken_back_is_gone),
+        BOTH(an_update_of_an_earlier_version_can_be_lost_and_come_again),
         BOTH(the_last_two_checkpoints_are_kept),
         BOTH(a_named_checkpoint_is_kept_until_another_one_is),
         BOTH(a_checkpoint_of_another_model_is_refused),
@@ -847,6 +1004,7 @@ int main(void)
         BOTH(the_spool_keeps_its_bytes_over_a_kill),
         MEMORY(a_power_cut_keeps_a_prefix_up_to_the_last_sync),
         MEMORY(a_power_cut_empties_the_spool),
+        MEMORY(a_power_cut_takes_tasks_since_the_last_commit),
         MEMORY(a_later_sync_covers_what_was_written_before),
         MEMORY(ten_thousand_clients_are_found_by_key),
         SQLITE(a_second_coordinator_is_kept_out),

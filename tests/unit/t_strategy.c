@@ -15,7 +15,7 @@
 static const char *const names[] = {
     "fedavg",  "fedavgm",    "fedprox", "fednova",      "scaffold", "fedadam",
     "fedyogi", "fedadagrad", "median",  "trimmed-mean", "krum",     "multi-krum",
-    "geometric-median"};
+    "geometric-median", "fedbuff"};
 #define N_NAMES (sizeof(names) / sizeof(names[0]))
 
 static struct sl_step step_of(struct sl_plan *plan, const char *name)
@@ -83,6 +83,28 @@ static void fedavgm_keeps_its_momentum_from_round_to_round(void **state)
     sl_strategy_fedavgm.step(&s, &value, &second, 1, &v);
     assert_near(v, 0.75 * 2 - 1);
     assert_near(value, 2 + 0.5 * 0.5);
+    sl_plan_deinit(&plan);
+}
+
+static void fedbuff_damps_updates_by_their_age(void **state)
+{
+    struct sl_plan plan;
+    struct sl_step s = step_of(&plan, "fedbuff");
+    struct sl_update_meta meta = {.steps = 7};
+    float value = 1;
+    const float mean = 2;
+    assert_true(sl_strategy_fedbuff.scale(&plan, &meta) == 1.0);
+    assert_true(sl_strategy_fedbuff.stale(&plan, 0) == 1.0);
+    assert_true(fabs(sl_strategy_fedbuff.stale(&plan, 3) - 0.5) < 1e-15); /* 4^-1/2 */
+    plan.strategy.staleness_power = 2;
+    assert_true(fabs(sl_strategy_fedbuff.stale(&plan, 2) - 1.0 / 9) < 1e-15);
+    plan.strategy.staleness_power = 0;
+    assert_true(sl_strategy_fedbuff.stale(&plan, 1000) == 1.0);
+    plan.strategy.eta = 0.25;
+    sl_strategy_fedbuff.step(&s, &value, &mean, 1, NULL);
+    assert_near(value, 1.5);
+    for (size_t i = 0; i < N_NAMES; i++) /* the others know rounds only */
+        assert_int_equal(sl_strategy_find(names[i])->stale != NULL, strcmp(names[i], "fedbuff") == 0);
     sl_plan_deinit(&plan);
 }
 
@@ -172,6 +194,7 @@ int main(void)
         cmocka_unit_test(every_strategy_of_a_plan_is_found_by_name),
         cmocka_unit_test(fedavg_and_fedprox_add_the_mean),
         cmocka_unit_test(fedavgm_keeps_its_momentum_from_round_to_round),
+        cmocka_unit_test(fedbuff_damps_updates_by_their_age),
         cmocka_unit_test(fednova_takes_the_mean_steps_of_normalised_updates),
         cmocka_unit_test(scaffold_moves_its_variate_by_the_share_that_took_part),
         cmocka_unit_test(the_adaptive_ones_differ_in_their_second_moment),
