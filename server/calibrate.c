@@ -155,6 +155,7 @@ static enum sl_code take_kept(struct run *r, uint32_t position, const struct sl_
     struct sl_store *s = r->c->env.store;
     struct upload *u = &r->uploads[position];
     struct sl_member_row again = *row;
+    again.start = r->round.number;
     again.order = r->next_order;
     enum sl_code rc = s->ops->accept(s, r->id, r->round.number,
                                      sl_round_remaining_ms(&r->round, r->c->now_ms), &again, err);
@@ -249,7 +250,7 @@ enum sl_code sl_coordinator_calibrate(struct sl_coordinator *c, uint64_t now_ms,
     if (r->calib.bytes == 0)
         return sl_err_set(err, SL_E_INPUT, "calibrate: the model of run %" PRIu64
                           " can't be calibrated", r->id);
-    if (r->phase != RUN_OVER && r->buffers.flight != NULL)
+    if (r->phase != RUN_OVER && r->buffers.flight != NULL && !at_end(r))
         return sl_err_set(err, SL_E_REFUSED, "calibrate: run %" PRIu64
                           " aggregates asynchronously: once it has ended", r->id);
     if (r->phase == RUN_OVER && (r->failed || !r->ended || !run_idle(r)))

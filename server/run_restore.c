@@ -137,10 +137,10 @@ static enum sl_code restore(struct run *r, struct sl_err *err)
     }
     if (calibrates)
         rc = calibrate_ready(r, err);
-    bool goes_on = present && (calibrates || open.round == r->next_round);
-    if (rc == SL_OK && r->buffers.flight != NULL && !calibrates)
-        rc = buffer_restore(r, goes_on ? &open : NULL, err);
-    else if (rc == SL_OK && goes_on && open.n_members <= r->n_slots) {
+    bool current = present && (calibrates || open.round == r->next_round);
+    if (rc == SL_OK && r->buffers.flight != NULL && !calibrates) {
+        rc = buffer_restore(r, current ? &open : NULL, err);
+    } else if (rc == SL_OK && current && open.n_members <= r->n_slots) {
         sl_log_write(r->c->env.log, SL_LOG_INFO,
                      "run %" PRIu64 " goes on with %s %" PRIu32 ", attempt %" PRIu32, r->id,
                      calibrates ? "calibration" : "round", open.round & ~SL_ROUND_CALIBRATION,

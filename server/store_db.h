@@ -15,7 +15,7 @@
 
 #include "common/error.h"
 
-#define SL_DB_SCHEMA 3 /* PRAGMA user_version of the files this program writes */
+#define SL_DB_SCHEMA 4 /* PRAGMA user_version of the files this program writes */
 
 enum sl_db_statement {
     SL_DB_PUT_CLIENT,

@@ -58,7 +58,10 @@ def check_run(f, run, what):
     record = f.report(run)
     check_record(record, what)
     counted = {p for o in rounds_of(record) for p in zip(o["included"], o["starts"])}
-    lost = acknowledged(f) - counted
+    acks = acknowledged(f)
+    lost = acks - counted
+    if len(acks) < len(counted) // 2:
+        raise Failure(f"{what}: only {len(acks)} acknowledgements in the clients' logs")
     if lost:
         raise Failure(f"{what}: acknowledged and not counted: {sorted(lost)}")
     path = f.write("record.jsonl", "".join(json.dumps(o) + "\n" for o in record))
