@@ -2,7 +2,8 @@
 /* fedbuff.c - asynchronous buffers against rounds in virtual time: how long until a target accuracy, on devices
  * whose speeds are lognormal with sigma 1. As many clients are under way as a round has, training is the same,
  * and both are evaluated after the same number of updates, so neither meets the target by looking more
- * often. A part is a client's learning rate. */
+ * often. A buffer of 5 makes twice as many steps of the server as rounds do: a step of twice the length is the
+ * rounds' answer. A part is a client's learning rate. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,13 +23,14 @@ static const struct setting {
     int updates; /* that make a version */
 } settings[] = {
     {"fedavg", "name: fedavg", COHORT},
+    {"fedavg,eta=2", "name: fedavgm, beta: 0, eta: 2", COHORT},
     {"fedbuff-K10", "name: fedbuff, buffer: 10", 10},
     {"fedbuff-K5", "name: fedbuff, buffer: 5", 5},
 };
 
 #define N_SETTINGS (sizeof(settings) / sizeof(settings[0]))
 
-static const char *const rates[] = {"0.05", "0.1"};
+static const char *const rates[] = {"0.05", "0.1", "0.2"};
 
 #define N_RATES (sizeof(rates) / sizeof(rates[0]))
 
