@@ -81,7 +81,7 @@ static enum sl_code run(const json_t *cell, json_t **ret, struct sl_err *err)
     struct sl_plan plan = {0};
     enum sl_code rc = sl_cell_plan(cell, &plan, err);
     if (rc == SL_OK)
-        rc = sl_federated_run(&plan, ret, err);
+        rc = sl_federated_run(&plan, NULL, NULL, ret, err);
     if (rc == SL_OK)
         add_target(*ret, &plan);
     sl_plan_deinit(&plan);

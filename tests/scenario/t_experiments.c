@@ -301,6 +301,20 @@ static void updates_take_the_bits_they_promise(void **state)
     json_decref(lines);
 }
 
+static void buffers_meet_a_target_in_half_the_time_of_rounds(void **state)
+{
+    static const char *const all[] = {NULL};
+    struct sl_experiment_job job = job_of("fedbuff", all, 2, 2);
+    run(&job);
+    json_t *lines = read_results();
+    double rounds = sl_results_sample(lines, "lr-0.05", "fedavg", "target_s").mean;
+    double buffers = sl_results_sample(lines, "lr-0.05", "fedbuff-K5", "target_s").mean;
+    assert_int_equal(sl_results_sample(lines, "lr-0.05", "fedavg", "target_s").n, 2);
+    assert_int_equal(sl_results_sample(lines, "lr-0.05", "fedbuff-K5", "target_s").n, 2);
+    assert_true(buffers > 0 && buffers < 0.5 * rounds);
+    json_decref(lines);
+}
+
 static void a_federation_feels_the_widths(void **state)
 {
     static const char *const federated[] = {"federated/*", NULL};
@@ -440,6 +454,7 @@ int main(void)
         IN_FOLDER(widths_of_fast_have_their_order),
         IN_FOLDER(ternary_nets_learn_and_lose_to_full_precision),
         IN_FOLDER(updates_take_the_bits_they_promise),
+        IN_FOLDER(buffers_meet_a_target_in_half_the_time_of_rounds),
         IN_FOLDER(a_federation_feels_the_widths),
         IN_FOLDER(calibration_carries_the_sphere),
         IN_FOLDER(every_model_takes_the_sphere),
