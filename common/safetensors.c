@@ -155,14 +155,26 @@ static enum sl_code check_places(const struct file *f, struct sl_safetensors *s)
     return at == f->data + f->n ? SL_OK : bad(f, NULL, "bytes behind the last tensor");
 }
 
-static enum sl_code check_metadata(const struct file *f, json_t *metadata)
+static enum sl_code read_metadata(const struct file *f, json_t *metadata,
+                                  struct sl_safetensors *s)
 {
-    if (!json_is_object(metadata))
-        return bad(f, NULL, "\"" METADATA "\" is no object");
     const char *key;
     json_t *value;
-    json_object_foreach(metadata, key, value) if (!json_is_string(value)) return bad(
-        f, NULL, "\"" METADATA "\" holds something that is no text");
+    if (!json_is_object(metadata))
+        return bad(f, NULL, "\"" METADATA "\" is no object");
+    s->notes = sl_calloc(json_object_size(metadata) + 1, sizeof(*s->notes));
+    if (s->notes == NULL)
+        return bad(f, NULL, "no memory for \"" METADATA "\"");
+    json_object_foreach(metadata, key, value)
+    {
+        if (!json_is_string(value))
+            return bad(f, NULL, "\"" METADATA "\" holds something that is no text");
+        struct sl_safetensors_note *note = &s->notes[s->n_notes++];
+        note->key = strdup(key);
+        note->text = strdup(json_string_value(value));
+        if (note->key == NULL || note->text == NULL)
+            return bad(f, NULL, "no memory for \"" METADATA "\"");
+    }
     return SL_OK;
 }
 
@@ -174,7 +186,7 @@ static enum sl_code read_rows(const struct file *f, json_t *header,
     json_object_foreach(header, name, row)
     {
         bool metadata = strcmp(name, METADATA) == 0;
-        enum sl_code rc = metadata ? check_metadata(f, row)
+        enum sl_code rc = metadata ? read_metadata(f, row, s)
                                    : read_tensor(f, name, row, &s->tensors[s->n_tensors]);
         if (rc != SL_OK)
             return rc;
@@ -236,6 +248,11 @@ void sl_safetensors_deinit(struct sl_safetensors *s)
 {
     if (s == NULL)
         return;
+    for (size_t i = 0; i < s->n_notes; i++) {
+        free((void *)(uintptr_t)s->notes[i].key);
+        free((void *)(uintptr_t)s->notes[i].text);
+    }
+    free(s->notes);
     free(s->tensors);
     *s = (struct sl_safetensors){0};
 }
@@ -246,6 +263,14 @@ const struct sl_safetensor *sl_safetensors_find(const struct sl_safetensors *s,
     for (size_t i = 0; i < s->n_tensors; i++)
         if (strcmp(s->tensors[i].name, name) == 0)
             return &s->tensors[i];
+    return NULL;
+}
+
+const char *sl_safetensors_note(const struct sl_safetensors *s, const char *key)
+{
+    for (size_t i = 0; i < s->n_notes; i++)
+        if (strcmp(s->notes[i].key, key) == 0)
+            return s->notes[i].text;
     return NULL;
 }
 
@@ -339,8 +364,25 @@ static enum sl_code add_row(json_t *header, const struct sl_safetensors_item *it
     return SL_OK;
 }
 
+static enum sl_code add_notes(json_t *header, const struct sl_safetensors_note *notes,
+                              size_t n_notes, struct sl_err *err)
+{
+    if (n_notes == 0)
+        return SL_OK;
+    json_t *map = json_object();
+    bool ok = json_object_set_new(header, METADATA, map) == 0;
+    for (size_t i = 0; ok && i < n_notes; i++)
+        ok = json_object_get(map, notes[i].key) == NULL &&
+             json_object_set_new(map, notes[i].key, json_string(notes[i].text)) == 0;
+    return ok ? SL_OK
+              : sl_err_set(err, SL_E_INPUT,
+                           "\"" METADATA "\": a key given twice, text that is not "
+                           "UTF-8, or no memory is left");
+}
+
 /* *ret_text: the JSON header, malloc'd by jansson; *ret_bytes: of all values. */
 static enum sl_code header_text(const struct sl_safetensors_item *items, size_t n_items,
+                                const struct sl_safetensors_note *notes, size_t n_notes,
                                 char **ret_text, size_t *ret_bytes, struct sl_err *err)
 {
     if (n_items > SL_SAFETENSORS_TENSORS_MAX)
@@ -348,7 +390,7 @@ static enum sl_code header_text(const struct sl_safetensors_item *items, size_t 
                           n_items, SL_SAFETENSORS_TENSORS_MAX);
     json_t *header = json_object();
     size_t bytes = 0;
-    enum sl_code rc = SL_OK;
+    enum sl_code rc = add_notes(header, notes, n_notes, err);
     for (size_t i = 0; rc == SL_OK && i < n_items; i++)
         rc = add_row(header, &items[i], &bytes, err);
     char *text = rc == SL_OK ? json_dumps(header, JSON_COMPACT) : NULL;
@@ -366,9 +408,18 @@ enum sl_code sl_safetensors_encode(const struct sl_safetensors_item *items,
                                    size_t n_items, uint8_t **ret, size_t *ret_n,
                                    struct sl_err *err)
 {
+    return sl_safetensors_encode_noted(items, n_items, NULL, 0, ret, ret_n, err);
+}
+
+enum sl_code sl_safetensors_encode_noted(const struct sl_safetensors_item *items,
+                                         size_t n_items,
+                                         const struct sl_safetensors_note *notes,
+                                         size_t n_notes, uint8_t **ret, size_t *ret_n,
+                                         struct sl_err *err)
+{
     char *text = NULL;
     size_t bytes = 0, total;
-    enum sl_code rc = header_text(items, n_items, &text, &bytes, err);
+    enum sl_code rc = header_text(items, n_items, notes, n_notes, &text, &bytes, err);
     if (rc != SL_OK)
         return rc;
     size_t n = strlen(text), head = (n + DATA_ALIGN - 1) / DATA_ALIGN * DATA_ALIGN;

@@ -34,9 +34,16 @@ struct sl_safetensor {
     const uint8_t *data;             /* borrowed */
 };
 
+/* One text of "__metadata__". */
+struct sl_safetensors_note {
+    const char *key, *text;
+};
+
 struct sl_safetensors {
     struct sl_safetensor *tensors; /* [n_tensors], in the order of their offsets; owned */
     size_t n_tensors;
+    struct sl_safetensors_note *notes; /* [n_notes]; owned, keys and texts too */
+    size_t n_notes;
 };
 
 /* Reads the header of a whole file bytes[0..n-1] and places every tensor; ret borrows
@@ -49,6 +56,9 @@ void sl_safetensors_deinit(struct sl_safetensors *s); /* NULL and {0} allowed */
 /* NULL when there is none of that name. */
 const struct sl_safetensor *sl_safetensors_find(const struct sl_safetensors *s,
                                                 const char *name);
+
+/* The text of a key of the metadata; NULL when there is none. */
+const char *sl_safetensors_note(const struct sl_safetensors *s, const char *key);
 
 /* All values as floats, ret[t->n]: F32, F16 and BF16 exactly, F64 rounded to nearest. */
 void sl_safetensors_floats(const struct sl_safetensor *t, float *ret);
@@ -67,5 +77,12 @@ struct sl_safetensors_item {
 enum sl_code sl_safetensors_encode(const struct sl_safetensors_item *items,
                                    size_t n_items, uint8_t **ret, size_t *ret_n,
                                    struct sl_err *err);
+
+/* The same with metadata: n_notes keys (distinct) and texts, in UTF-8. */
+enum sl_code sl_safetensors_encode_noted(const struct sl_safetensors_item *items,
+                                         size_t n_items,
+                                         const struct sl_safetensors_note *notes,
+                                         size_t n_notes, uint8_t **ret, size_t *ret_n,
+                                         struct sl_err *err);
 
 #endif

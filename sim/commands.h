@@ -14,5 +14,6 @@ enum sl_code sl_command_partition(const struct sl_sim_options *o, struct sl_err 
 enum sl_code sl_command_check(const struct sl_sim_options *o, struct sl_err *err);
 
 enum sl_code sl_command_experiment(const struct sl_sim_options *o, struct sl_err *err);
+enum sl_code sl_command_train_policy(const struct sl_sim_options *o, struct sl_err *err);
 
 #endif

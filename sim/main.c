@@ -17,6 +17,8 @@ static enum sl_code run_verb(const struct sl_sim_options *o, struct sl_err *err)
         return sl_command_partition(o, err);
     if (strcmp(o->verb, "experiment") == 0)
         return sl_command_experiment(o, err);
+    if (strcmp(o->verb, "train-policy") == 0)
+        return sl_command_train_policy(o, err);
     return sl_command_check(o, err);
 }
 

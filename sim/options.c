@@ -14,6 +14,7 @@ const char sl_sim_help[] =
     "product's code\n"
     "       starling-sim experiment NAME --out DIR [options]   fast, tr, rtn, uplink,\n"
     "                                              spherefed, robust, strategies, fedbuff\n"
+    "       starling-sim train-policy PLAN -o FILE [options]   a policy that selects clients\n"
     "\n"
     "run and partition:\n"
     "  --set KEY.PATH=VALUE  change a key of the plan (repeatable)\n"
@@ -39,6 +40,11 @@ const char sl_sim_help[] =
     "  --list                print the cells' names, run nothing\n"
     "  --no-run              report what is finished, run nothing\n"
     "  --quiet               no progress\n"
+    "train-policy (--set, --seed, --jobs and --quiet as for run):\n"
+    "  -o FILE               the policy (.safetensors); its log goes to FILE.log, and FILE.state "
+    "lets\n"
+    "                        the same command go on where it was ended\n"
+    "  --records FILE        learn from what a coordinator logged instead of playing\n"
     "\n"
     "  --help, --version\n"
     "\n"
@@ -58,6 +64,8 @@ enum option {
     OPT_CSV,
     OPT_ONLY,
     OPT_OUT,
+    OPT_OUT_FILE,
+    OPT_RECORDS,
     OPT_SEEDS,
     OPT_QUICK,
     OPT_LIST,
@@ -70,24 +78,27 @@ enum option {
 #define PARTITION 2u
 #define CHECK 4u
 #define EXPERIMENT 8u
-#define ANY 15u
+#define TRAIN_POLICY 16u
+#define ANY 31u
 
 static const struct {
     const char *name;
     enum takes takes;
     unsigned verbs;
 } options[] = {
-    [OPT_SET] = {"--set", TAKES_VALUE, RUN | PARTITION},
-    [OPT_SEED] = {"--seed", TAKES_VALUE, RUN | PARTITION},
+    [OPT_SET] = {"--set", TAKES_VALUE, RUN | PARTITION | TRAIN_POLICY},
+    [OPT_SEED] = {"--seed", TAKES_VALUE, RUN | PARTITION | TRAIN_POLICY},
     [OPT_REPORT] = {"--report", TAKES_VALUE, RUN},
     [OPT_MODEL_OUT] = {"--model-out", TAKES_VALUE, RUN},
-    [OPT_JOBS] = {"--jobs", TAKES_VALUE, RUN | CHECK | EXPERIMENT},
+    [OPT_JOBS] = {"--jobs", TAKES_VALUE, RUN | CHECK | EXPERIMENT | TRAIN_POLICY},
     [OPT_REPLAY] = {"--replay", TAKES_VALUE, RUN},
-    [OPT_QUIET] = {"--quiet", TAKES_NOTHING, RUN | EXPERIMENT},
+    [OPT_QUIET] = {"--quiet", TAKES_NOTHING, RUN | EXPERIMENT | TRAIN_POLICY},
     [OPT_SVG] = {"--svg", TAKES_VALUE, PARTITION},
     [OPT_CSV] = {"--csv", TAKES_NOTHING, PARTITION},
     [OPT_ONLY] = {"--only", TAKES_VALUE, CHECK | EXPERIMENT},
     [OPT_OUT] = {"--out", TAKES_VALUE, EXPERIMENT},
+    [OPT_OUT_FILE] = {"-o", TAKES_VALUE, TRAIN_POLICY},
+    [OPT_RECORDS] = {"--records", TAKES_VALUE, TRAIN_POLICY},
     [OPT_SEEDS] = {"--seeds", TAKES_VALUE, EXPERIMENT},
     [OPT_QUICK] = {"--quick", TAKES_NOTHING, EXPERIMENT},
     [OPT_LIST] = {"--list", TAKES_NOTHING, EXPERIMENT},
@@ -103,8 +114,8 @@ static const struct {
 } verbs[] = {
     {"run", RUN, "PLAN"},       {"partition", PARTITION, "PLAN"},
     {"check", CHECK, "DIR"},    {"experiment", EXPERIMENT, "NAME"},
-    {"train-policy", 0, NULL},  {"attack", 0, NULL},
-    {"memory", 0, NULL},
+    {"train-policy", TRAIN_POLICY, "PLAN"},
+    {"attack", 0, NULL},        {"memory", 0, NULL},
 };
 
 static enum sl_code parse_u64(const char *option, const char *text, uint64_t lo,
@@ -196,7 +207,11 @@ static enum sl_code apply(struct sl_sim_options *o, enum option which, const cha
         o->csv = true;
         break;
     case OPT_OUT:
+    case OPT_OUT_FILE:
         o->out = value;
+        break;
+    case OPT_RECORDS:
+        o->records = value;
         break;
     case OPT_SEEDS:
         rc = parse_seeds(o, value, err);
@@ -250,24 +265,29 @@ static enum sl_code check_verb(const struct sl_sim_options *o, unsigned used,
         return SL_OK;
     if (o->verb == NULL)
         return sl_err_set(err, SL_E_USAGE,
-                          "no verb (run, partition, check or experiment; see --help)");
+                          "no verb (run, partition, check, experiment or train-policy; see "
+                          "--help)");
     for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
         if (strcmp(verbs[i].name, o->verb) != 0)
             continue;
         if (verbs[i].bit == 0)
             return sl_err_set(err, SL_E_USAGE,
-                              "%s is not in this version (run, partition, check and "
-                              "experiment are)",
+                              "%s is not in this version (run, partition, check, experiment "
+                              "and train-policy are)",
                               o->verb);
         if (o->path == NULL)
             return sl_err_set(err, SL_E_USAGE, "%s wants a %s", o->verb, verbs[i].what);
+        if (verbs[i].bit == TRAIN_POLICY && o->out == NULL)
+            return sl_err_set(err, SL_E_USAGE,
+                              "train-policy wants -o FILE, where the policy goes");
         if ((used & verbs[i].bit) == 0)
             return sl_err_set(err, SL_E_USAGE,
                               "an option that %s does not take (see --help)", o->verb);
         return SL_OK;
     }
     return sl_err_set(err, SL_E_USAGE,
-                      "unknown verb \"%.40s\" (run, partition, check or experiment)",
+                      "unknown verb \"%.40s\" (run, partition, check, experiment or "
+                      "train-policy)",
                       o->verb);
 }
 

@@ -14,14 +14,15 @@
 #define SL_OPTIONS_MAX 64 /* of each repeatable option */
 
 struct sl_sim_options {
-    const char *verb; /* run, partition, check, experiment; NULL = only --help, --version */
+    const char *verb; /* run, partition, check, experiment, train-policy; NULL = only --help, --version */
     const char *path; /* PLAN, DIR or NAME */
     struct sl_plan_override set[SL_OPTIONS_MAX + 1];
     size_t n_set;
     const char *only[SL_OPTIONS_MAX];
     size_t n_only;
     const char *report, *model_out, *replay, *svg;
-    const char *out; /* experiment: folder of the results */
+    const char *out; /* experiment: folder of the results; train-policy: the policy's file */
+    const char *records; /* train-policy: a coordinator's log; NULL = play */
     uint64_t seeds[SL_OPTIONS_MAX];
     size_t n_seeds;
     unsigned jobs; /* 0 = one a core; experiment: one */

@@ -313,6 +313,8 @@ static void a_bad_command_line_is_one_line(void **state)
         {"check", "a", "--set", "b=c"},
         {"partition", "a", "--quiet"},
         {"train-policy", "a"},
+        {"train-policy", "a", "-o"},
+        {"run", "a", "-o", "b"},
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct sl_sim_options o;

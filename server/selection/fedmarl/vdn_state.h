@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* vdn_state.h - what a learner holds; for vdn.c and vdn_file.c only. */
+#ifndef SL_SERVER_FEDMARL_VDN_STATE_H
+#define SL_SERVER_FEDMARL_VDN_STATE_H
+
+#include "accel/nn/optim.h"
+#include "server/selection/fedmarl/vdn.h"
+
+struct sl_vdn_step {
+    float reward;
+    uint32_t n, n_next; /* n_next 0: the episode ended */
+};
+
+struct sl_vdn {
+    struct sl_vdn_options options;
+    struct sl_qnet net, target;
+    struct sl_optim adam; /* slots point into moments */
+    float *moments;       /* [2, n_values] */
+    float *grads;         /* [n_values] */
+    /* the replay, a ring of options.replay slots */
+    float *s, *next;      /* [replay, n_agents, n_inputs] */
+    uint8_t *actions;     /* [replay, n_agents] */
+    struct sl_vdn_step *steps;
+    uint32_t stored, at;
+    uint64_t updates;
+};
+
+#endif
