@@ -205,9 +205,9 @@ static enum sl_code commit_row(struct run *r, const char *json, const struct bes
 {
     struct sl_store *s = r->c->env.store;
     uint32_t *included = sl_calloc(2 * r->round.n_members, sizeof(*included));
-    uint32_t *starts = included + r->round.n_members;
     if (included == NULL)
         return sl_err_set(err, SL_E_NOMEM, "commit");
+    uint32_t *starts = included + r->round.n_members;
     struct sl_commit_row row = {.round = r->round.number,
                                 .report_json = json,
                                 .included = included,
