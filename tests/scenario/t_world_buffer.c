@@ -224,7 +224,7 @@ static void a_record_that_does_not_fit_is_refused(void **state)
     assert_int_equal(longer.rc, SL_E_FAILED);
     assert_non_null(strstr(longer.err.msg, "--replay: the record has no round 8"));
     json_t *line = json_array_get(record, 2);
-    json_array_set(json_object_get(line, "starts"), 0, json_integer(7));
+    json_array_set_new(json_object_get(line, "starts"), 0, json_integer(7));
     struct outcome future = run_recorded(&p, 2, record, NULL);
     assert_int_equal(future.rc, SL_E_INPUT);
     assert_non_null(strstr(future.err.msg, "--replay: round 1 of the record has client"));
