@@ -200,7 +200,7 @@ static enum sl_code train_from_records(struct session *s, struct sl_vdn *v,
     const uint64_t updates = (uint64_t)s->plan.training.episodes * s->plan.federation.rounds;
     for (uint64_t i = 0; i < updates; i++)
         sl_vdn_update(v, &loss);
-    memcpy(ret_best->values, sl_vdn_net(v)->values, ret_best->n_values * sizeof(float));
+    sl_vdn_acting(v, ret_best);
     write_log(s, json_pack("{s:s, s:I, s:I, s:o}", "event", "records", "steps", (json_int_t)steps,
                            "updates", (json_int_t)updates, "loss", sl_report_real(loss)));
     return SL_OK;
@@ -299,6 +299,8 @@ static enum sl_code run(struct session *s, struct sl_err *err)
     struct sl_fedmarl_policy p = {0};
     enum sl_code rc = prepare(s, err);
     p.spec = s->plan.features;
+    if (s->o->records != NULL)
+        s->plan.learner.credit = false; /* a record holds the team's reward */
     if (rc == SL_OK)
         rc = sl_vdn_new(&s->plan.learner, &v, err);
     if (rc == SL_OK)

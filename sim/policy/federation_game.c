@@ -44,6 +44,7 @@ struct federation_game {
     float *model, *next;          /* [n_params] */
     struct sl_client_facts *rows; /* [N], of this round */
     struct sl_federation_score score;
+    double team, own[SL_GAME_AGENTS_MAX]; /* credit of the last step */
 };
 
 static struct federation_game *self(struct sl_game *g)
@@ -295,6 +296,29 @@ static void remember(struct federation_game *g, const uint8_t *accept)
     }
 }
 
+/* Exact for what a round costs: the seconds that a client alone adds, and its bytes. */
+static void split(struct federation_game *g, const uint8_t *actions, double gain, double time_s)
+{
+    const uint32_t n = g->game.n_agents;
+    uint8_t without[SL_GAME_AGENTS_MAX];
+    memcpy(without, actions, n);
+    g->team = g->reward.w1 * gain;
+    for (uint32_t i = 0; i < n; i++) {
+        without[i] = 0;
+        double added_s = actions[i] ? time_s - latency(g, g->round, without) : 0;
+        without[i] = actions[i];
+        g->own[i] = -g->reward.w2 * added_s / g->reward.latency_ref_s -
+                    g->reward.w3 * actions[i] / g->reward.traffic_ref;
+    }
+}
+
+static double credit(const struct sl_game *game, double *ret_own)
+{
+    const struct federation_game *g = self_const(game);
+    memcpy(ret_own, g->own, game->n_agents * sizeof(ret_own[0]));
+    return g->team;
+}
+
 static double step(struct sl_game *game, const uint8_t *actions, bool *ret_done)
 {
     struct federation_game *g = self(game);
@@ -315,6 +339,10 @@ static double step(struct sl_game *game, const uint8_t *actions, bool *ret_done)
     g->late[g->score.rounds++ % LATE] = g->accuracy;
     double reward =
         sl_fedmarl_reward_of(&g->reward, smoothed_before, g->smoothed, time_s, traffic);
+    split(g, actions,
+          sl_fedmarl_utility_of(&g->reward, g->smoothed) -
+              sl_fedmarl_utility_of(&g->reward, smoothed_before),
+          time_s);
     g->round++;
     *ret_done = g->round == game->max_steps;
     if (!*ret_done)
@@ -349,7 +377,7 @@ static void free_game(struct sl_game *game)
     free(g);
 }
 
-static const struct sl_game_ops ops = {"federation", reset, observe, step, free_game};
+static const struct sl_game_ops ops = {"federation", reset, observe, step, free_game, credit};
 
 static bool alloc(struct federation_game *g)
 {

@@ -72,7 +72,7 @@ static void free_game(struct sl_game *game)
     free(game);
 }
 
-static const struct sl_game_ops ops = {"gain", reset, observe, step, free_game};
+static const struct sl_game_ops ops = {"gain", reset, observe, step, free_game, NULL};
 
 enum sl_code sl_gain_game_new(uint32_t n_agents, double w2, double w3, struct sl_game **ret,
                               struct sl_err *err)

@@ -31,6 +31,10 @@ struct sl_game_ops {
      * still answers). */
     double (*step)(struct sl_game *g, const uint8_t *actions, bool *ret_done);
     void (*free)(struct sl_game *g); /* never called with NULL */
+    /* Optional, after a step: what of its reward is known to be an agent's own doing, ret_own[n_agents]
+     * (the reward as it is less what it were had the agent chosen action 0); returns the rest, which
+     * is the team's, up to what no action changes. NULL: all of it is. */
+    double (*credit)(const struct sl_game *g, double *ret_own);
 };
 
 /* First member of every game; constant once it is made. */

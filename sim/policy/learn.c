@@ -24,15 +24,16 @@ struct episode {
     uint32_t steps;
     float *s;         /* [max_steps + 1, n_agents, n_inputs] */
     uint8_t *actions; /* [max_steps, n_agents] */
-    double *rewards;  /* [max_steps] */
-    double sum;
+    double *rewards;  /* [max_steps]; the team's part where the game gives credit */
+    double *own;      /* [max_steps, n_agents] */
+    double sum;       /* of whole rewards */
 };
 
 struct learning {
     const struct sl_learn_options *o;
     const struct sl_learn_env *env;
     struct sl_vdn *v;
-    struct sl_qnet acting, *best;
+    struct sl_qnet acting, candidate, *best;
     double best_return;
     uint32_t batch, n_batches; /* next to be learned from */
     struct episode *sets[2];   /* [batch_episodes] each */
@@ -79,8 +80,11 @@ static void play(struct sl_worker_job *job, unsigned worker)
         sl_vdn_greedy(q, g->n_agents, g->n_actions, actions);
         if (e->explore)
             explore(e, g, actions);
-        e->rewards[e->steps] = g->ops->step(g, actions, &done);
-        e->sum += e->rewards[e->steps];
+        double reward = g->ops->step(g, actions, &done);
+        e->sum += reward;
+        if (g->ops->credit != NULL && sl_vdn_options_of(e->l->v)->credit)
+            reward = g->ops->credit(g, e->own + (size_t)e->steps * g->n_agents);
+        e->rewards[e->steps] = reward;
         e->steps++;
         g->ops->observe(g, e->s + e->steps * row);
     }
@@ -118,8 +122,9 @@ static double validate(struct learning *l)
 {
     const uint32_t n = l->o->validation_episodes;
     double sum = 0;
+    sl_vdn_acting(l->v, &l->candidate);
     for (uint32_t i = 0; i < n; i++) {
-        l->validation[i].net = sl_vdn_net(l->v);
+        l->validation[i].net = &l->candidate;
         l->validation[i].explore = false;
         l->validation[i].seed = sl_splitmix64_at(l->o->seed ^ VALIDATION, i);
     }
@@ -144,6 +149,7 @@ static double learn_episode(struct learning *l, const struct episode *e, uint32_
                               .actions = e->actions + (size_t)t * g->n_agents,
                               .n = g->n_agents,
                               .reward = e->rewards[t],
+                              .own = e->own + (size_t)t * g->n_agents,
                               .next = e->s + (t + 1) * row,
                               .n_next = g->n_agents,
                               .done = t + 1 == e->steps});
@@ -229,7 +235,7 @@ static enum sl_code after_batch(struct learning *l, struct sl_learn_event *ev, s
         ev->validation = validate(l);
         if (ev->validation > l->best_return) {
             l->best_return = ev->validation;
-            memcpy(l->best->values, sl_vdn_net(l->v)->values, l->best->n_values * sizeof(float));
+            memcpy(l->best->values, l->candidate.values, l->best->n_values * sizeof(float));
         }
         rc = save(l, err);
     }
@@ -245,11 +251,13 @@ static enum sl_code run(struct learning *l, struct sl_err *err)
     enum sl_code rc = resume(l, err);
     if (rc != SL_OK || l->batch == l->n_batches)
         return rc;
+    if (l->batch == 0)
+        sl_vdn_acting(l->v, &l->acting);
     start_batch(l, l->batch);
     finish(l, l->sets[l->batch % 2], n);
     while (rc == SL_OK && l->batch < l->n_batches) {
         const uint32_t batch = l->batch++;
-        memcpy(l->acting.values, sl_vdn_net(l->v)->values, l->acting.n_values * sizeof(float));
+        sl_vdn_acting(l->v, &l->acting);
         if (l->batch < l->n_batches)
             start_batch(l, l->batch);
         struct sl_learn_event ev = learn_batch(l, batch);
@@ -270,6 +278,7 @@ static struct episode *new_set(struct learning *l, uint32_t n)
         set[i].s = sl_calloc((size_t)g->max_steps + 1, row * sizeof(float));
         set[i].actions = sl_calloc(g->max_steps, g->n_agents);
         set[i].rewards = sl_calloc(g->max_steps, sizeof(double));
+        set[i].own = sl_calloc(g->max_steps, g->n_agents * sizeof(double));
     }
     return set;
 }
@@ -277,7 +286,8 @@ static struct episode *new_set(struct learning *l, uint32_t n)
 static bool set_is_whole(const struct episode *set, uint32_t n)
 {
     for (uint32_t i = 0; set != NULL && i < n; i++)
-        if (set[i].s == NULL || set[i].actions == NULL || set[i].rewards == NULL)
+        if (set[i].s == NULL || set[i].actions == NULL || set[i].rewards == NULL ||
+            set[i].own == NULL)
             return false;
     return set != NULL;
 }
@@ -288,6 +298,7 @@ static void free_set(struct episode *set, uint32_t n)
         free(set[i].s);
         free(set[i].actions);
         free(set[i].rewards);
+        free(set[i].own);
     }
     free(set);
 }
@@ -304,6 +315,8 @@ enum sl_code sl_learn(const struct sl_learn_options *o, const struct sl_learn_en
                          .n_batches = (o->episodes + n - 1) / n};
     enum sl_code rc =
         sl_qnet_new(&sl_vdn_options_of(v)->shape, sl_vdn_options_of(v)->seed, &l.acting, err);
+    if (rc == SL_OK)
+        rc = sl_qnet_new(&sl_vdn_options_of(v)->shape, 0, &l.candidate, err);
     l.sets[0] = new_set(&l, n);
     l.sets[1] = new_set(&l, n);
     l.validation = new_set(&l, n_validation);
@@ -316,5 +329,6 @@ enum sl_code sl_learn(const struct sl_learn_options *o, const struct sl_learn_en
     free_set(l.sets[1], n);
     free_set(l.validation, n_validation);
     sl_qnet_deinit(&l.acting);
+    sl_qnet_deinit(&l.candidate);
     return rc;
 }

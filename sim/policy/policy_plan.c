@@ -78,6 +78,7 @@ static const struct sl_row rows[] = {
     COUNT("learner.target_every", learner.target_every, 1, 1000000),
     FLAG("learner.double_q", learner.double_q),
     FLAG("learner.huber", learner.huber),
+    FLAG("learner.credit", learner.credit),
     PAIR("learner.epsilon", epsilon, 0, 1),
     COUNT("training.episodes", training.episodes, 1, 10000000),
     COUNT("training.batch_episodes", training.batch_episodes, 1, 1000),

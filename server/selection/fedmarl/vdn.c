@@ -19,6 +19,9 @@ static enum sl_code check(const struct sl_vdn_options *o, struct sl_err *err)
         return sl_err_set(err, SL_E_RANGE,
                           "gamma %g, lr %g, clip_norm %g (0 to 1, above 0, from 0)", o->gamma,
                           o->lr, o->clip_norm);
+    if (o->credit && o->shape.n_actions > SL_QNET_ACTIONS_MAX / 2)
+        return sl_err_set(err, SL_E_RANGE, "%u actions (at most %u with credit)",
+                          o->shape.n_actions, SL_QNET_ACTIONS_MAX / 2);
     if (o->batch < 1 || o->warmup < o->batch || o->replay < o->warmup || o->target_every < 1)
         return sl_err_set(err, SL_E_RANGE,
                           "batch %u, warmup %u, replay %u, target_every %u (1 <= batch <= warmup "
@@ -34,11 +37,12 @@ static bool alloc_replay(struct sl_vdn *v)
     v->s = sl_calloc(o->replay, row * sizeof(float));
     v->next = sl_calloc(o->replay, row * sizeof(float));
     v->actions = sl_calloc(o->replay, o->n_agents);
+    v->own = sl_calloc(o->replay, o->n_agents * sizeof(float));
     v->steps = sl_calloc(o->replay, sizeof(*v->steps));
     v->grads = sl_calloc(v->net.n_values, sizeof(float));
     v->moments = sl_calloc(v->net.n_values, 2 * sizeof(float));
-    return v->s != NULL && v->next != NULL && v->actions != NULL && v->steps != NULL &&
-           v->grads != NULL && v->moments != NULL;
+    return v->s != NULL && v->next != NULL && v->actions != NULL && v->own != NULL &&
+           v->steps != NULL && v->grads != NULL && v->moments != NULL;
 }
 
 enum sl_code sl_vdn_new(const struct sl_vdn_options *o, struct sl_vdn **ret, struct sl_err *err)
@@ -50,9 +54,11 @@ enum sl_code sl_vdn_new(const struct sl_vdn_options *o, struct sl_vdn **ret, str
     if (v == NULL)
         return sl_err_set(err, SL_E_NOMEM, "learner");
     v->options = *o;
-    rc = sl_qnet_new(&o->shape, o->seed, &v->net, err);
+    struct sl_qnet_shape shape = o->shape;
+    shape.n_actions *= o->credit ? 2 : 1;
+    rc = sl_qnet_new(&shape, o->seed, &v->net, err);
     if (rc == SL_OK)
-        rc = sl_qnet_new(&o->shape, o->seed, &v->target, err);
+        rc = sl_qnet_new(&shape, o->seed, &v->target, err);
     if (rc == SL_OK && !alloc_replay(v))
         rc = sl_err_set(err, SL_E_NOMEM, "replay of %u transitions", o->replay);
     if (rc != SL_OK) {
@@ -79,6 +85,7 @@ void sl_vdn_free(struct sl_vdn *v)
     free(v->s);
     free(v->next);
     free(v->actions);
+    free(v->own);
     free(v->steps);
     free(v->grads);
     free(v->moments);
@@ -90,9 +97,22 @@ const struct sl_vdn_options *sl_vdn_options_of(const struct sl_vdn *v)
     return &v->options;
 }
 
-const struct sl_qnet *sl_vdn_net(const struct sl_vdn *v)
+/* The outputs are linear in the last layer, so F + G is a network of half its rows. */
+void sl_vdn_acting(const struct sl_vdn *v, struct sl_qnet *ret)
 {
-    return &v->net;
+    const size_t hidden = v->options.shape.hidden, actions = v->options.shape.n_actions;
+    const size_t rows = actions * hidden, from = v->net.n_values - v->net.shape.n_actions;
+    if (!v->options.credit) {
+        memcpy(ret->values, v->net.values, ret->n_values * sizeof(float));
+        return;
+    }
+    const size_t last = from - 2 * rows; /* everything before it is as it is */
+    const float *w = v->net.values + last, *b = v->net.values + from;
+    memcpy(ret->values, v->net.values, last * sizeof(float));
+    for (size_t i = 0; i < rows; i++)
+        ret->values[last + i] = w[i] + w[rows + i] / SL_VDN_OWN_SCALE;
+    for (size_t a = 0; a < actions; a++)
+        ret->values[last + rows + a] = b[a] + b[actions + a] / SL_VDN_OWN_SCALE;
 }
 
 uint64_t sl_vdn_updates(const struct sl_vdn *v)
@@ -123,6 +143,9 @@ void sl_vdn_push(struct sl_vdn *v, const struct sl_vdn_transition *t)
     if (!t->done)
         memcpy(v->next + v->at * row, t->next, t->n_next * in * sizeof(float));
     memcpy(v->actions + (size_t)v->at * o->n_agents, t->actions, t->n);
+    for (uint32_t i = 0; i < t->n; i++)
+        v->own[(size_t)v->at * o->n_agents + i] =
+            t->own != NULL ? (float)t->own[i] * SL_VDN_OWN_SCALE : 0;
     v->steps[v->at] = (struct sl_vdn_step){.reward = (float)t->reward,
                                            .n = t->n,
                                            .n_next = t->done ? 0 : t->n_next};
@@ -157,11 +180,27 @@ double sl_vdn_loss(const float *q, const uint8_t *actions, uint32_t n, uint32_t 
     return linear ? fabs(error) - 0.5 : 0.5 * error * error;
 }
 
+/* Actions of the net that acts: by F + G. */
+static void greedy(const struct sl_vdn *v, const float *q, uint32_t n, uint8_t *ret)
+{
+    const uint32_t actions = v->options.shape.n_actions;
+    float sums[SL_VDN_AGENTS_MAX * SL_QNET_ACTIONS_MAX];
+    if (!v->options.credit) {
+        sl_vdn_greedy(q, n, actions, ret);
+        return;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        for (uint32_t a = 0; a < actions; a++)
+            sums[i * actions + a] = q[2 * i * actions + a] +
+                                    q[(2 * i + 1) * actions + a] / SL_VDN_OWN_SCALE;
+    sl_vdn_greedy(sums, n, actions, ret);
+}
+
 /* What the next state is worth to the team. */
 static double value_of_next(const struct sl_vdn *v, uint32_t slot)
 {
     const struct sl_vdn_options *o = &v->options;
-    const uint32_t n = v->steps[slot].n_next, actions = o->shape.n_actions;
+    const uint32_t n = v->steps[slot].n_next, outputs = v->net.shape.n_actions;
     const float *x = v->next + (size_t)slot * o->n_agents * o->shape.n_inputs;
     float q[SL_VDN_AGENTS_MAX * SL_QNET_ACTIONS_MAX], own[SL_VDN_AGENTS_MAX * SL_QNET_ACTIONS_MAX];
     uint8_t best[SL_VDN_AGENTS_MAX];
@@ -169,10 +208,26 @@ static double value_of_next(const struct sl_vdn *v, uint32_t slot)
     sl_qnet_forward(&v->target, x, n, q);
     if (o->double_q)
         sl_qnet_forward(&v->net, x, n, own);
-    sl_vdn_greedy(o->double_q ? own : q, n, actions, best);
+    greedy(v, o->double_q ? own : q, n, best);
     for (uint32_t i = 0; i < n; i++)
-        sum += q[i * actions + best[i]];
+        sum += q[i * outputs + best[i]];
     return sum;
+}
+
+/* Squared loss of each agent's G of its action against its own reward; adds to dq. */
+static double own_loss(const struct sl_vdn *v, uint32_t slot, const float *q, float *dq)
+{
+    const struct sl_vdn_options *o = &v->options;
+    const uint32_t outputs = v->net.shape.n_actions;
+    double loss = 0;
+    for (uint32_t i = 0; i < v->steps[slot].n; i++) {
+        const size_t at = (size_t)slot * o->n_agents + i;
+        const uint32_t place = i * outputs + o->shape.n_actions + v->actions[at];
+        const double error = (double)q[place] - v->own[at];
+        dq[place] = (float)(error / o->batch);
+        loss += 0.5 * error * error;
+    }
+    return loss;
 }
 
 /* Adds the gradient of one transition; returns its loss. */
@@ -180,17 +235,19 @@ static double learn_from(struct sl_vdn *v, uint32_t slot)
 {
     const struct sl_vdn_options *o = &v->options;
     const struct sl_vdn_step *step = &v->steps[slot];
-    const uint32_t actions = o->shape.n_actions;
+    const uint32_t outputs = v->net.shape.n_actions;
     const float *x = v->s + (size_t)slot * o->n_agents * o->shape.n_inputs;
     float q[SL_VDN_AGENTS_MAX * SL_QNET_ACTIONS_MAX], dq[SL_VDN_AGENTS_MAX * SL_QNET_ACTIONS_MAX];
     double y = step->reward;
     if (step->n_next > 0)
         y += o->gamma * value_of_next(v, slot);
     sl_qnet_forward(&v->net, x, step->n, q);
-    double loss = sl_vdn_loss(q, v->actions + (size_t)slot * o->n_agents, step->n, actions, y,
+    double loss = sl_vdn_loss(q, v->actions + (size_t)slot * o->n_agents, step->n, outputs, y,
                               o->huber, 1.0 / o->batch, dq);
+    if (o->credit)
+        loss += own_loss(v, slot, q, dq);
     for (uint32_t i = 0; i < step->n; i++)
-        sl_qnet_backward(&v->net, x + (size_t)i * o->shape.n_inputs, dq + i * actions, v->grads);
+        sl_qnet_backward(&v->net, x + (size_t)i * o->shape.n_inputs, dq + i * outputs, v->grads);
     return loss;
 }
 

@@ -3,7 +3,11 @@
  *   Q_tot(s, a) = sum over agents of Q(s_n, a_n)
  *   y = r + gamma (1 - done) sum over agents of Q^-(s'_n, argmax Q(s'_n, .))     (double Q)
  *   loss = mean over a batch of huber(Q_tot - y); every agent's chosen action gets the same factor
- * with a replay of joint transitions, a target copy, the norm of the gradient clipped, and Adam.
+ * With `credit`, what of the reward is known to be an agent's own doing (its share of bytes, the
+ * seconds that it alone adds) does not go through the sum: Q = F + G, F learns the team's part as
+ * above, G(s_n, a_n) is fitted to the agent's own, and both are outputs of one network, which are
+ * added up when it acts (difference rewards; Wolpert, Tumer 2002).
+ * With a replay of joint transitions, a target copy, the norm of the gradient clipped, and Adam.
  * Everything is a function of (options, what was pushed, number of updates).
  * Owns: nets, moments, replay. Thread: one at a time; allocates nothing once made. */
 #ifndef SL_SERVER_FEDMARL_VDN_H
@@ -29,6 +33,7 @@ struct sl_vdn_options {
     uint32_t warmup;       /* transitions before the first update; 500, at least batch */
     uint32_t target_every; /* updates between copies to the target net; 200 */
     bool double_q, huber;
+    bool credit;           /* at most SL_QNET_ACTIONS_MAX / 2 actions then */
     double epsilon_start, epsilon_end; /* exploration, linear over epsilon_steps steps */
     uint64_t epsilon_steps;
     uint64_t seed;
@@ -37,14 +42,15 @@ struct sl_vdn_options {
 /* The digest's values for everything but shape, n_agents, epsilon_steps and seed. */
 #define SL_VDN_DEFAULTS                                                                      \
     .gamma = 0.99, .lr = 1e-3, .clip_norm = 10, .replay = 5000, .batch = 32, .warmup = 500,  \
-    .target_every = 200, .double_q = true, .huber = true, .epsilon_start = 1, .epsilon_end = 0.05
+    .target_every = 200, .double_q = true, .huber = true, .credit = true, .epsilon_start = 1, .epsilon_end = 0.05
 
 /* A joint step; all borrowed. */
 struct sl_vdn_transition {
     const float *s;         /* [n, n_inputs] */
     const uint8_t *actions; /* [n] */
     uint32_t n;             /* 1..n_agents */
-    double reward;
+    double reward;          /* with `own`: the team's part */
+    const double *own;      /* [n], credit only; NULL = zeros */
     const float *next;      /* [n_next, n_inputs]; not read when done */
     uint32_t n_next;        /* 1..n_agents unless done */
     bool done;
@@ -57,7 +63,8 @@ enum sl_code sl_vdn_new(const struct sl_vdn_options *o, struct sl_vdn **ret, str
 void sl_vdn_free(struct sl_vdn *v); /* NULL allowed */
 
 const struct sl_vdn_options *sl_vdn_options_of(const struct sl_vdn *v);
-const struct sl_qnet *sl_vdn_net(const struct sl_vdn *v); /* changes with each update */
+/* Writes the net that acts as the learner stands: ret, of options.shape, is overwritten. */
+void sl_vdn_acting(const struct sl_vdn *v, struct sl_qnet *ret);
 uint64_t sl_vdn_updates(const struct sl_vdn *v);
 uint32_t sl_vdn_stored(const struct sl_vdn *v); /* transitions in the replay */
 
@@ -79,7 +86,7 @@ double sl_vdn_loss(const float *q, const uint8_t *actions, uint32_t n, uint32_t 
 /* Actions of n agents: the largest Q (the first of equal ones), ret[n]. */
 void sl_vdn_greedy(const float *q, uint32_t n, uint32_t n_actions, uint8_t *ret);
 
-/* A net kept in the file beside the learner's own; of the same shape. */
+/* A net kept in the file beside the learner's own. */
 struct sl_vdn_extra {
     const char *name;
     struct sl_qnet *net;

@@ -19,11 +19,11 @@ static void describe(const struct sl_vdn_options *o, char *ret, size_t size)
 {
     snprintf(ret, size,
              "inputs %u hidden %u layers %u actions %u agents %u gamma %a lr %a clip %a replay %u "
-             "batch %u warmup %u target %u double %d huber %d epsilon %a %a %" PRIu64
+             "batch %u warmup %u target %u double %d huber %d credit %d epsilon %a %a %" PRIu64
              " seed %" PRIu64,
              o->shape.n_inputs, o->shape.hidden, o->shape.layers, o->shape.n_actions, o->n_agents,
              o->gamma, o->lr, o->clip_norm, o->replay, o->batch, o->warmup, o->target_every,
-             o->double_q, o->huber, o->epsilon_start, o->epsilon_end, o->epsilon_steps, o->seed);
+             o->double_q, o->huber, o->credit, o->epsilon_start, o->epsilon_end, o->epsilon_steps, o->seed);
 }
 
 static struct sl_safetensors_item matrix(const char *name, size_t rows, size_t cols,
@@ -33,17 +33,20 @@ static struct sl_safetensors_item matrix(const char *name, size_t rows, size_t c
         .name = name, .n_dims = 2, .dim = {rows, cols}, .values = values};
 }
 
-/* Actions and steps of the replay as floats: [stored, n_agents + 3]. */
+/* Actions, own rewards and steps of the replay as floats: [stored, 2 n_agents + 3]. */
 static float *replay_facts(const struct sl_vdn *v)
 {
-    const size_t agents = v->options.n_agents, cols = agents + 3;
+    const size_t agents = v->options.n_agents, cols = 2 * agents + 3;
     float *ret = sl_calloc((size_t)v->stored + 1, cols * sizeof(float));
     for (size_t i = 0; ret != NULL && i < v->stored; i++) {
-        for (size_t a = 0; a < agents; a++)
-            ret[i * cols + a] = v->actions[i * agents + a];
-        ret[i * cols + agents] = v->steps[i].reward;
-        ret[i * cols + agents + 1] = (float)v->steps[i].n;
-        ret[i * cols + agents + 2] = (float)v->steps[i].n_next;
+        float *f = ret + i * cols, *step = f + 2 * agents;
+        for (size_t a = 0; a < agents; a++) {
+            f[a] = v->actions[i * agents + a];
+            f[agents + a] = v->own[i * agents + a];
+        }
+        step[0] = v->steps[i].reward;
+        step[1] = (float)v->steps[i].n;
+        step[2] = (float)v->steps[i].n_next;
     }
     return ret;
 }
@@ -73,9 +76,9 @@ enum sl_code sl_vdn_save(const struct sl_vdn *v, const struct sl_vdn_extra *extr
     items[n_items++] = matrix("moments", 2, v->net.n_values, v->moments);
     items[n_items++] = matrix("replay.s", v->stored, row, v->s);
     items[n_items++] = matrix("replay.next", v->stored, row, v->next);
-    items[n_items++] = matrix("replay.facts", v->stored, v->options.n_agents + 3, facts);
+    items[n_items++] = matrix("replay.facts", v->stored, 2 * (size_t)v->options.n_agents + 3, facts);
     for (size_t i = 0; i < n_extras; i++)
-        items[n_items++] = matrix(extras[i].name, 1, v->net.n_values, extras[i].net->values);
+        items[n_items++] = matrix(extras[i].name, 1, extras[i].net->n_values, extras[i].net->values);
     uint8_t *bytes = NULL;
     enum sl_code rc = sl_safetensors_encode_noted(items, n_items, all, n_notes + OWN_NOTES, &bytes,
                                                   &n, err);
@@ -123,7 +126,7 @@ static enum sl_code read_counters(const char *path, const struct sl_safetensors 
 static enum sl_code read_replay(const char *path, const struct sl_safetensors *s,
                                 struct sl_vdn *v, struct sl_err *err)
 {
-    const size_t agents = v->options.n_agents, cols = agents + 3;
+    const size_t agents = v->options.n_agents, cols = 2 * agents + 3;
     const size_t row = agents * v->options.shape.n_inputs;
     float *facts = sl_calloc((size_t)v->stored + 1, cols * sizeof(float));
     if (facts == NULL)
@@ -134,9 +137,9 @@ static enum sl_code read_replay(const char *path, const struct sl_safetensors *s
     if (rc == SL_OK)
         rc = take(path, s, "replay.facts", v->stored, cols, facts, err);
     for (size_t i = 0; rc == SL_OK && i < v->stored; i++) {
-        const float *f = facts + i * cols;
-        bool fits = f[agents + 1] >= 1 && f[agents + 1] <= (float)agents && f[agents + 2] >= 0 &&
-                    f[agents + 2] <= (float)agents;
+        const float *f = facts + i * cols, *step = f + 2 * agents;
+        bool fits = step[1] >= 1 && step[1] <= (float)agents && step[2] >= 0 &&
+                    step[2] <= (float)agents;
         for (size_t a = 0; a < agents; a++)
             fits = fits && f[a] >= 0 && f[a] < (float)v->options.shape.n_actions;
         if (!fits) {
@@ -145,9 +148,9 @@ static enum sl_code read_replay(const char *path, const struct sl_safetensors *s
         }
         for (size_t a = 0; a < agents; a++)
             v->actions[i * agents + a] = (uint8_t)f[a];
-        v->steps[i] = (struct sl_vdn_step){.reward = f[agents],
-                                           .n = (uint32_t)f[agents + 1],
-                                           .n_next = (uint32_t)f[agents + 2]};
+        memcpy(v->own + i * agents, f + agents, agents * sizeof(float));
+        v->steps[i] = (struct sl_vdn_step){
+            .reward = step[0], .n = (uint32_t)step[1], .n_next = (uint32_t)step[2]};
     }
     free(facts);
     return rc;
@@ -175,7 +178,8 @@ enum sl_code sl_vdn_load(struct sl_vdn *v, const struct sl_vdn_extra *extras, si
     if (rc == SL_OK)
         rc = read_replay(path, &s, v, err);
     for (size_t i = 0; rc == SL_OK && i < n_extras; i++)
-        rc = take(path, &s, extras[i].name, 1, values, extras[i].net->values, err);
+        rc = take(path, &s, extras[i].name, 1, extras[i].net->n_values, extras[i].net->values,
+                  err);
     if (rc != SL_OK) {
         sl_safetensors_deinit(&s);
         free(bytes);

@@ -6,6 +6,10 @@
 #include "accel/nn/optim.h"
 #include "server/selection/fedmarl/vdn.h"
 
+/* Own rewards are hundredths where the team's value is ones: learned in larger units, so that the
+ * layers that both share serve both. */
+#define SL_VDN_OWN_SCALE 10.0f
+
 struct sl_vdn_step {
     float reward;
     uint32_t n, n_next; /* n_next 0: the episode ended */
@@ -13,13 +17,14 @@ struct sl_vdn_step {
 
 struct sl_vdn {
     struct sl_vdn_options options;
-    struct sl_qnet net, target;
+    struct sl_qnet net, target; /* options.shape, with credit twice the actions: F, then G */
     struct sl_optim adam; /* slots point into moments */
     float *moments;       /* [2, n_values] */
     float *grads;         /* [n_values] */
     /* the replay, a ring of options.replay slots */
     float *s, *next;      /* [replay, n_agents, n_inputs] */
     uint8_t *actions;     /* [replay, n_agents] */
+    float *own;           /* [replay, n_agents], times SL_VDN_OWN_SCALE */
     struct sl_vdn_step *steps;
     uint32_t stored, at;
     uint64_t updates;
