@@ -296,20 +296,41 @@ static void remember(struct federation_game *g, const uint8_t *accept)
     }
 }
 
-/* Exact for what a round costs: the seconds that a client alone adds, and its bytes. */
-static void split(struct federation_game *g, const uint8_t *actions, double gain, double time_s)
+/* Each accepted client's part of the seconds after the decision: the Shapley value of the game whose
+ * worth is its slowest member's time (Littlechild, Owen 1973). What the k-th fastest of m adds to the one
+ * before it is borne in equal parts by it and all slower ones; the parts sum to the whole. */
+static void share_latency(const struct federation_game *g, const uint8_t *actions, double *ret)
 {
     const uint32_t n = g->game.n_agents;
-    uint8_t without[SL_GAME_AGENTS_MAX];
-    memcpy(without, actions, n);
-    g->team = g->reward.w1 * gain;
+    const size_t at = (size_t)g->round * n;
+    uint32_t order[SL_GAME_AGENTS_MAX], m = 0;
+    double before = 0, sum = 0;
     for (uint32_t i = 0; i < n; i++) {
-        without[i] = 0;
-        double added_s = actions[i] ? time_s - latency(g, g->round, without) : 0;
-        without[i] = actions[i];
-        g->own[i] = -g->reward.w2 * added_s / g->reward.latency_ref_s -
-                    g->reward.w3 * actions[i] / g->reward.traffic_ref;
+        ret[i] = g->rest_s[at + i] + g->upload_s[at + i];
+        if (!actions[i])
+            continue;
+        uint32_t k = m++;
+        for (; k > 0 && ret[order[k - 1]] > ret[i]; k--)
+            order[k] = order[k - 1];
+        order[k] = i;
     }
+    for (uint32_t k = 0; k < m; k++) {
+        const double time_s = ret[order[k]];
+        sum += (time_s - before) / (m - k);
+        before = time_s;
+        ret[order[k]] = sum;
+    }
+}
+
+static void split(struct federation_game *g, const uint8_t *actions, double gain)
+{
+    double part_s[SL_GAME_AGENTS_MAX];
+    share_latency(g, actions, part_s);
+    g->team = g->reward.w1 * gain;
+    for (uint32_t i = 0; i < g->game.n_agents; i++)
+        g->own[i] = actions[i] ? -g->reward.w2 * part_s[i] / g->reward.latency_ref_s -
+                                     g->reward.w3 / g->reward.traffic_ref
+                               : 0;
 }
 
 static double credit(const struct sl_game *game, double *ret_own)
@@ -341,8 +362,7 @@ static double step(struct sl_game *game, const uint8_t *actions, bool *ret_done)
         sl_fedmarl_reward_of(&g->reward, smoothed_before, g->smoothed, time_s, traffic);
     split(g, actions,
           sl_fedmarl_utility_of(&g->reward, g->smoothed) -
-              sl_fedmarl_utility_of(&g->reward, smoothed_before),
-          time_s);
+              sl_fedmarl_utility_of(&g->reward, smoothed_before));
     g->round++;
     *ret_done = g->round == game->max_steps;
     if (!*ret_done)

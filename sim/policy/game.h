@@ -31,9 +31,9 @@ struct sl_game_ops {
      * still answers). */
     double (*step)(struct sl_game *g, const uint8_t *actions, bool *ret_done);
     void (*free)(struct sl_game *g); /* never called with NULL */
-    /* Optional, after a step: what of its reward is known to be an agent's own doing, ret_own[n_agents]
-     * (the reward as it is less what it were had the agent chosen action 0); returns the rest, which
-     * is the team's, up to what no action changes. NULL: all of it is. */
+    /* Optional, after a step: what of its reward is known to be due to an agent's own action,
+     * ret_own[n_agents] (0 for action 0); returns the rest, the team's, up to what no action
+     * changes. NULL: all of it is the team's. */
     double (*credit)(const struct sl_game *g, double *ret_own);
 };
 

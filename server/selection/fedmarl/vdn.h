@@ -3,10 +3,10 @@
  *   Q_tot(s, a) = sum over agents of Q(s_n, a_n)
  *   y = r + gamma (1 - done) sum over agents of Q^-(s'_n, argmax Q(s'_n, .))     (double Q)
  *   loss = mean over a batch of huber(Q_tot - y); every agent's chosen action gets the same factor
- * With `credit`, what of the reward is known to be an agent's own doing (its share of bytes, the
- * seconds that it alone adds) does not go through the sum: Q = F + G, F learns the team's part as
+ * With `credit`, what of the reward is known to be an agent's own doing (its bytes, its share of
+ * the seconds) does not go through the sum: Q = F + G, F learns the team's part as
  * above, G(s_n, a_n) is fitted to the agent's own, and both are outputs of one network, which are
- * added up when it acts (difference rewards; Wolpert, Tumer 2002).
+ * added up when it acts.
  * With a replay of joint transitions, a target copy, the norm of the gradient clipped, and Adam.
  * Everything is a function of (options, what was pushed, number of updates).
  * Owns: nets, moments, replay. Thread: one at a time; allocates nothing once made. */
