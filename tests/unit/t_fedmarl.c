@@ -381,8 +381,9 @@ static void a_learner_is_a_function_of_its_seed_and_survives_its_file(void **sta
     free(bytes);
     assert_memory_equal(kept.values, got.values, kept.n_values * sizeof(float));
     for (int i = 0; i < 25; i++) {
-        double la, lb;
-        assert_true(sl_vdn_update(a, &la) && sl_vdn_update(b, &lb));
+        double la = 0, lb = 0;
+        assert_true(sl_vdn_update(a, &la));
+        assert_true(sl_vdn_update(b, &lb));
         assert_true(la == lb);
     }
     assert_same_acting(a, b);
