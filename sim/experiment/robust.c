@@ -196,6 +196,17 @@ static void bounds_table(const json_t *results, struct sl_page *page)
     sl_page_table_end(page);
 }
 
+/* Seeds of a rule's cells, where it has most. */
+static size_t most_seeds(const json_t *results, const char *part, const struct rule *rule)
+{
+    size_t most = 0;
+    for (size_t a = 0; a < N_ATTACKS; a++) {
+        size_t n = accuracy(results, part, rule, attacks[a]).n;
+        most = n > most ? n : most;
+    }
+    return most;
+}
+
 static void attacks_table(const json_t *results, struct sl_page *page, const char *part)
 {
     static const char *const columns[] = {
@@ -203,11 +214,12 @@ static void attacks_table(const json_t *results, struct sl_page *page, const cha
     char text[SL_SAMPLE_TEXT];
     sl_page_table_begin(page, columns);
     for (size_t i = 0; i < N_RULES; i++) {
-        size_t seeds = 0;
+        size_t seeds = most_seeds(results, part, &rules[i]);
+        if (seeds == 0)
+            continue;
         sl_page_cell(page, "%s", rules[i].name);
         for (size_t a = 0; a < N_ATTACKS; a++) {
             struct sl_sample s = accuracy(results, part, &rules[i], attacks[a]);
-            seeds = s.n > seeds ? s.n : seeds;
             sl_page_cell(page, "%s", sl_sample_text(&s, 100, 2, text));
         }
         sl_page_cell(page, "%zu", seeds);
