@@ -151,6 +151,10 @@ size_t sl_sphere_rows(enum sl_sphere_part part, struct sl_sphere_row ret[SL_SPHE
     return n;
 }
 
+/* lambda as it is with all samples: with less of it the head shows in which batches the features were
+ * computed. */
+#define QUICK_RIDGE ", ridge: 0.00005"
+
 static enum sl_code add_cell(json_t *cells, const struct sl_sphere_row *row,
                              uint64_t seed, bool quick, struct sl_err *err)
 {
@@ -169,11 +173,12 @@ static enum sl_code add_cell(json_t *cells, const struct sl_sphere_row *row,
         "strategy: {%s}\n"
         "selection: {clients_per_round: %d}\n"
         "accelerator: {%s}\n"
-        "calibration: {at_end: true, every: %d}\n",
+        "calibration: {at_end: true, every: %d%s}\n",
         quick ? p->quick_rounds : p->rounds, quick ? 1 : p->eval_every, quick ? p->quick_limit : 0,
         quick ? p->quick_limit / 2 : 0, p->partition, quick ? 10 : 100, p->model, heads[row->head].plan,
         width, quick ? 2 : p->epochs, quick ? 10 : 32, m->train, m->strategy,
-        quick ? 3 : 10, m->accelerator, quick ? 2 : p->calibrate_every);
+        quick ? 3 : 10, m->accelerator, quick ? 2 : p->calibrate_every,
+        quick ? QUICK_RIDGE : "");
 }
 
 static enum sl_code list_stage(const struct stage *s, const uint64_t *seeds,
