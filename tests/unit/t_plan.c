@@ -306,7 +306,7 @@ static const struct {
      "p:2: run.reproducible: maybe is not available (warn, strict)"},
     {"strategy: {name: fedsgd}",
      "p:2: strategy.name: fedsgd is not available (fedavg, fedavgm, fedprox, fednova, scaffold, "
-     "fedadam, fedyogi, fedadagrad, median, trimmed-mean, krum, multi-krum, geometric-median)"},
+     "fedadam, fedyogi, fedadagrad, median, trimmed-mean, krum, multi-krum, geometric-median, fedbuff)"},
     {"selection: {policy: oort}",
      "p:2: selection.policy: oort is not available (random, all, file)"},
     {"selection: {path: x}", "p:2: selection.path: is no key of selection.policy: random"},
