@@ -30,6 +30,7 @@ enum sl_rng_purpose {
     SL_RNG_JITTER = 12,   /* spread of retries */
     SL_RNG_POLICY = 13,   /* selection policies' own draws */
     SL_RNG_AGENT = 14,    /* learning agents: exploration, replay, start values; games they play */
+    SL_RNG_CHANNEL = 15,  /* losses of a channel; client = sender, step = receiver, round = episode */
     SL_RNG_TEST = 99,
 };
 
