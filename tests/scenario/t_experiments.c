@@ -222,6 +222,31 @@ static void revealed_terms_buy_accuracy(void **state)
     json_decref(lines);
 }
 
+/* One small team. Protocols are compared on the same games and the same chains of losses. */
+static void a_gate_saves_messages_and_its_window_bridges_losses(void **state)
+{
+    static const char *const tmc[] = {"pace/tmc/*", NULL};
+    struct sl_experiment_job job = job_of("tmc", tmc, 1, 1);
+    run(&job);
+    json_t *lines = read_results();
+    const json_t *cell = json_object_get(json_array_get(lines, 0), "cell");
+    const json_t *r = result_of(lines, cell);
+    double always = sl_result_number(r, "always.share");
+    assert_true(always > 0.85);
+    assert_true(sl_result_number(r, "always.sent") == 1);
+    assert_true(sl_result_number(r, "none.w12.sent") < 0.35);
+    assert_true(sl_result_number(r, "none.w12.share") > 0.97 * always);
+    assert_true(sl_result_number(r, "sweep.d0.sent") > sl_result_number(r, "sweep.d3.sent"));
+    assert_true(sl_result_number(r, "sweep.d3.sent") > sl_result_number(r, "sweep.d8.sent"));
+    double shares[4] = {sl_result_number(r, "heavy.w12.share"),
+                        sl_result_number(r, "heavy.w6.share"),
+                        sl_result_number(r, "heavy.all.share"),
+                        sl_result_number(r, "heavy.w0.share")};
+    for (int i = 0; i < 3; i++)
+        assert_true(shares[i] > shares[i + 1] + 0.01);
+    json_decref(lines);
+}
+
 #if !defined(__SANITIZE_ADDRESS__) /* these need trainings of some length */
 
 /* Means over the seeds, in percent. */
@@ -450,6 +475,7 @@ int main(void)
         IN_FOLDER(what_is_no_result_is_refused),
         IN_FOLDER(a_folder_belongs_to_one_process),
         IN_FOLDER(revealed_terms_buy_accuracy),
+        IN_FOLDER(a_gate_saves_messages_and_its_window_bridges_losses),
 #if !defined(__SANITIZE_ADDRESS__)
         IN_FOLDER(widths_of_fast_have_their_order),
         IN_FOLDER(ternary_nets_learn_and_lose_to_full_precision),
