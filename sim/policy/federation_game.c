@@ -248,8 +248,9 @@ static void observe(const struct sl_game *game, float *ret)
 }
 
 /* The mean of the accepted clients' local models, started from the model as it stands: the
- * bucket's model, what local training keeps of the way from there, and the cached updates. */
-static void average(struct federation_game *g, const uint8_t *accept)
+ * bucket's model, what local training keeps of the way from there, and the cached updates. Writes
+ * `next`; returns its accuracy, and that of the model as it stands when nobody is accepted. */
+static double average(struct federation_game *g, const uint8_t *accept)
 {
     const uint32_t n = g->game.n_agents;
     const uint32_t *cohort = g->cohorts + (size_t)g->round * n;
@@ -259,10 +260,10 @@ static void average(struct federation_game *g, const uint8_t *accept)
     double total = 0;
     for (uint32_t i = 0; i < n; i++)
         total += accept[i] ? g->f->samples[cohort[i]] : 0;
-    if (total == 0)
-        return;
     for (size_t v = 0; v < n_params; v++)
-        g->next[v] = base[v] + keep * (g->model[v] - base[v]);
+        g->next[v] = total > 0 ? base[v] + keep * (g->model[v] - base[v]) : g->model[v];
+    if (total == 0)
+        return g->accuracy;
     for (uint32_t i = 0; i < n; i++) {
         const float share = (float)(g->f->samples[cohort[i]] / total);
         const float *update =
@@ -270,10 +271,18 @@ static void average(struct federation_game *g, const uint8_t *accept)
         for (size_t v = 0; accept[i] && v < n_params; v++)
             g->next[v] += share * update[v];
     }
-    memcpy(g->model, g->next, n_params * sizeof(float));
-    g->accuracy = accuracy_of(g, g->model);
+    return accuracy_of(g, g->next);
+}
+
+/* `next` becomes the model. */
+static void advance(struct federation_game *g, double accuracy)
+{
+    float *model = g->next;
+    g->next = g->model;
+    g->model = model;
+    g->accuracy = accuracy;
     /* an unlucky cohort costs accuracy, not what was learned: the next rounds repair it */
-    uint32_t reached = sl_federation_bucket(g->f, g->accuracy);
+    uint32_t reached = sl_federation_bucket(g->f, accuracy);
     g->bucket = reached > g->bucket ? reached : g->bucket;
 }
 
@@ -322,11 +331,20 @@ static void share_latency(const struct federation_game *g, const uint8_t *action
     }
 }
 
-static void split(struct federation_game *g, const uint8_t *actions, double gain)
+/* The team's part. With the discount gamma, the sum of w1 (U_t - U_t-1) is that of (1 - gamma) w1 U_t, whole
+ * in the last round, up to what no action changes (Ng, Harada, Russell 1999); and from each U_t goes
+ * what everybody together would have reached from the same start: the luck of a cohort, which no
+ * action changes either, is gone from the signal. */
+static void split(struct federation_game *g, const uint8_t *actions, double reached,
+                  double all_reached)
 {
     double part_s[SL_GAME_AGENTS_MAX];
+    const bool last = g->round + 1 == g->game.max_steps;
+    const double weight = last ? 1 : 1 - g->plan->learner.gamma;
     share_latency(g, actions, part_s);
-    g->team = g->reward.w1 * gain;
+    g->team = weight * g->reward.w1 *
+              (sl_fedmarl_utility_of(&g->reward, reached) -
+               sl_fedmarl_utility_of(&g->reward, all_reached));
     for (uint32_t i = 0; i < g->game.n_agents; i++)
         g->own[i] = actions[i] ? -g->reward.w2 * part_s[i] / g->reward.latency_ref_s -
                                      g->reward.w3 / g->reward.traffic_ref
@@ -349,7 +367,15 @@ static double step(struct sl_game *game, const uint8_t *actions, bool *ret_done)
     for (uint32_t i = 0; i < n; i++)
         traffic += actions[i];
     const double time_s = latency(g, g->round, actions);
-    average(g, actions);
+    if (g->plan->learner.credit) {
+        uint8_t everybody[SL_GAME_AGENTS_MAX];
+        memset(everybody, 1, sizeof(everybody));
+        double all_reached = average(g, everybody), reached = average(g, actions);
+        split(g, actions, reached, all_reached);
+        advance(g, reached);
+    } else {
+        advance(g, average(g, actions));
+    }
     g->smoothed = g->plan->smoothing * g->smoothed + (1 - g->plan->smoothing) * g->accuracy;
     remember(g, actions);
     g->score.reward += sl_fedmarl_reward_of(&g->reward, before, g->accuracy, time_s, traffic);
@@ -360,9 +386,6 @@ static double step(struct sl_game *game, const uint8_t *actions, bool *ret_done)
     g->late[g->score.rounds++ % LATE] = g->accuracy;
     double reward =
         sl_fedmarl_reward_of(&g->reward, smoothed_before, g->smoothed, time_s, traffic);
-    split(g, actions,
-          sl_fedmarl_utility_of(&g->reward, g->smoothed) -
-              sl_fedmarl_utility_of(&g->reward, smoothed_before));
     g->round++;
     *ret_done = g->round == game->max_steps;
     if (!*ret_done)

@@ -35,6 +35,7 @@ static struct sl_vdn_options gain_options(uint32_t episodes)
 {
     struct sl_vdn_options o = {.shape = {3, 64, 1, 2}, .n_agents = AGENTS, SL_VDN_DEFAULTS};
     o.epsilon_steps = episodes / 2;
+    o.credit = false; /* all of the reward is the team's */
     o.seed = 3;
     return o;
 }

@@ -110,9 +110,9 @@ void sl_vdn_acting(const struct sl_vdn *v, struct sl_qnet *ret)
     const float *w = v->net.values + last, *b = v->net.values + from;
     memcpy(ret->values, v->net.values, last * sizeof(float));
     for (size_t i = 0; i < rows; i++)
-        ret->values[last + i] = w[i] + w[rows + i] / SL_VDN_OWN_SCALE;
+        ret->values[last + i] = (w[i] + w[rows + i]) / SL_VDN_CREDIT_SCALE;
     for (size_t a = 0; a < actions; a++)
-        ret->values[last + rows + a] = b[a] + b[actions + a] / SL_VDN_OWN_SCALE;
+        ret->values[last + rows + a] = (b[a] + b[actions + a]) / SL_VDN_CREDIT_SCALE;
 }
 
 uint64_t sl_vdn_updates(const struct sl_vdn *v)
@@ -145,8 +145,9 @@ void sl_vdn_push(struct sl_vdn *v, const struct sl_vdn_transition *t)
     memcpy(v->actions + (size_t)v->at * o->n_agents, t->actions, t->n);
     for (uint32_t i = 0; i < t->n; i++)
         v->own[(size_t)v->at * o->n_agents + i] =
-            t->own != NULL ? (float)t->own[i] * SL_VDN_OWN_SCALE : 0;
-    v->steps[v->at] = (struct sl_vdn_step){.reward = (float)t->reward,
+            t->own != NULL ? (float)t->own[i] * SL_VDN_CREDIT_SCALE : 0;
+    v->steps[v->at] = (struct sl_vdn_step){.reward = (float)t->reward *
+                                                     (o->credit ? SL_VDN_CREDIT_SCALE : 1),
                                            .n = t->n,
                                            .n_next = t->done ? 0 : t->n_next};
     v->at = (v->at + 1) % o->replay;
@@ -191,8 +192,7 @@ static void greedy(const struct sl_vdn *v, const float *q, uint32_t n, uint8_t *
     }
     for (uint32_t i = 0; i < n; i++)
         for (uint32_t a = 0; a < actions; a++)
-            sums[i * actions + a] = q[2 * i * actions + a] +
-                                    q[(2 * i + 1) * actions + a] / SL_VDN_OWN_SCALE;
+            sums[i * actions + a] = q[2 * i * actions + a] + q[(2 * i + 1) * actions + a];
     sl_vdn_greedy(sums, n, actions, ret);
 }
 

@@ -6,9 +6,8 @@
 #include "accel/nn/optim.h"
 #include "server/selection/fedmarl/vdn.h"
 
-/* Own rewards are hundredths where the team's value is ones: learned in larger units, so that the
- * layers that both share serve both. */
-#define SL_VDN_OWN_SCALE 10.0f
+/* With credit, rewards are hundredths: learned in larger units. */
+#define SL_VDN_CREDIT_SCALE 10.0f
 
 struct sl_vdn_step {
     float reward;
@@ -24,7 +23,7 @@ struct sl_vdn {
     /* the replay, a ring of options.replay slots */
     float *s, *next;      /* [replay, n_agents, n_inputs] */
     uint8_t *actions;     /* [replay, n_agents] */
-    float *own;           /* [replay, n_agents], times SL_VDN_OWN_SCALE */
+    float *own;           /* [replay, n_agents], scaled */
     struct sl_vdn_step *steps;
     uint32_t stored, at;
     uint64_t updates;
