@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* F13 on the game of federations with real data: minutes. */
+/* The shipped policy against its rivals, and F13 on the game of federations with real data: minutes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -77,6 +77,22 @@ static void compare(const struct sl_policy_plan *plan, const struct sl_fedmarl_p
                       rows[i].lead, rows[i].lead_half);
 }
 
+static void the_shipped_policy_beats_every_rival_at_equal_bytes(void **state)
+{
+    char path[1024];
+    struct sl_fedmarl_policy p;
+    struct sl_compare_row rows[SL_COMPARE_ROWS];
+    struct sl_err err = {.msg = ""};
+    if (sl_fedmarl_policy_load(from_root("plans/policies/fedmarl.safetensors", path), &p, &err) !=
+        SL_OK)
+        fail_msg("%s", err.msg);
+    compare(&world.plan, &p, rows);
+    for (int i = 1; i < SL_COMPARE_ROWS; i++)
+        assert_true(rows[i].lead > 0);
+    assert_true(rows[0].latency < 0.7 * rows[1].latency && rows[0].traffic < 0.7 * rows[1].traffic);
+    sl_fedmarl_policy_deinit(&p);
+}
+
 /* Mean acceptance and latency of a policy trained with these prices. */
 static void train(double w2, double w3, double *ret_accepted, double *ret_latency)
 {
@@ -122,6 +138,7 @@ static void prices_govern_acceptance_and_latency(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_shipped_policy_beats_every_rival_at_equal_bytes),
         cmocka_unit_test(prices_govern_acceptance_and_latency),
     };
     return cmocka_run_group_tests(tests, open_world, close_world);
