@@ -8,28 +8,10 @@
 #include <time.h>
 
 #include "common/mem.h"
+#include "tests/bench/bench.h"
 #include "server/aggregate.h"
 
 #define TURNS 41
-
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double v[TURNS])
-{
-    qsort(v, TURNS, sizeof(*v), ascending);
-    return v[TURNS / 2];
-}
 
 int main(int argc, char **argv)
 {
@@ -64,10 +46,10 @@ int main(int argc, char **argv)
         copy[turn] = c - b;
         check[turn] = d - c;
     }
-    double rate = 20.0 * (double)n / median(add) * 1e-9, floor_rate = 20.0 * (double)n / median(copy) * 1e-9;
+    double rate = 20.0 * (double)n / median(add, TURNS) * 1e-9, floor_rate = 20.0 * (double)n / median(copy, TURNS) * 1e-9;
     printf("%zu values: sum %.1f GB/s, copy %.1f GB/s (in and out), ratio %.2f (goal 0.40); check of values %.1f "
            "GB/s\n",
-           n, rate, floor_rate, rate / floor_rate, 4.0 * (double)n / median(check) * 1e-9);
+           n, rate, floor_rate, rate / floor_rate, 4.0 * (double)n / median(check, TURNS) * 1e-9);
     sl_sum_deinit(&sum);
     free(x);
     free(from);

@@ -13,31 +13,13 @@
 #include "accel/nn/plan_model.h"
 #include "common/mem.h"
 #include "common/rng.h"
+#include "tests/bench/bench.h"
 
 #define TURNS 21
 #define CLIENTS 100
 #define WIDTH 512
 #define CLASSES 10
 #define SAMPLES 600 /* of a client of the coordinator's sum */
-
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double v[TURNS])
-{
-    qsort(v, TURNS, sizeof(*v), ascending);
-    return v[TURNS / 2];
-}
 
 static bool good(enum sl_code rc, const struct sl_err *err)
 {
@@ -114,7 +96,7 @@ static bool measure_client(const char *name)
         statistics[turn] = e - b;
     }
     if (ok) {
-        double p = median(pass), s = median(statistics);
+        double p = median(pass, TURNS), s = median(statistics, TURNS);
         printf("%s, width %" PRIu32 ", %" PRIu64 " samples: evaluation %.2f ms, statistics %.2f ms, ratio %.2f "
                "(goal 1.5)\n", name, c.calib.shape.width, all.n, p * 1e3, s * 1e3, s / p);
     }
@@ -177,7 +159,7 @@ static bool measure_coordinator(void)
     }
     if (ok)
         printf("%d clients, width %d, %d classes: sum and solution %.0f ms (goal 1000)\n", CLIENTS,
-               WIDTH, CLASSES, median(t) * 1e3);
+               WIDTH, CLASSES, median(t, TURNS) * 1e3);
     sl_calib_deinit(&sum);
     sl_calib_deinit(&one);
     free(bytes);

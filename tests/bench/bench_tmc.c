@@ -8,6 +8,7 @@
 
 #include "common/rng.h"
 #include "common/tmc.h"
+#include "tests/bench/bench.h"
 
 #define TURNS 41
 #define MESSAGES 20000
@@ -16,25 +17,6 @@ static const struct form {
     const char *name;
     double step;
 } forms[] = {{"constant", 0}, {"walk", .02}, {"white", 1}};
-
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double v[TURNS])
-{
-    qsort(v, TURNS, sizeof(*v), ascending);
-    return v[TURNS / 2];
-}
 
 /* The vectors of a form, one behind the other. */
 static void fill(const struct form *f, uint32_t width, float *v)
@@ -107,7 +89,7 @@ int main(int argc, char **argv)
         }
         printf("%-8s width %u: %5.1f ns offered, %5.1f ns with record, parsing and inbox; "
                "%.1f %% sent\n",
-               forms[f].name, width, median(offers), median(both), 100.0 * (double)sent / MESSAGES);
+               forms[f].name, width, median(offers, TURNS), median(both, TURNS), 100.0 * (double)sent / MESSAGES);
     }
     free(v);
     sl_tmc_inbox_deinit(&inbox);

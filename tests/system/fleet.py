@@ -6,6 +6,7 @@ conditions, never for a time; what does not come within a minute is a failure th
 """
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -253,6 +254,25 @@ log: {self.log}
                 raise Failure(f"the coordinator ended with {self.server.p.returncode}\n{self.server.tail()}")
             return self.run_end(run_id)
         return wait_for(f"run {run_id} to end", ended, patience, 0.1)
+
+
+def kill_at_random(fleet, run, seed, most):
+    """Kills and starts processes at drawn instants until the run ends or `most` were hit; how many of each."""
+    draw = random.Random(seed)
+    hits = {"coordinator": 0, "client": 0}
+    while fleet.run_end(run) is None and sum(hits.values()) < most:
+        time.sleep(draw.uniform(0.05, 0.5)) # an instant, not a condition
+        if draw.random() < 0.4:
+            fleet.server.kill()
+            fleet.restart_server()
+            fleet.wait_server()
+            hits["coordinator"] += 1
+        else:
+            client = fleet.clients[draw.randrange(len(fleet.clients))]
+            client.kill()
+            client.start()
+            hits["client"] += 1
+    return hits
 
 
 def simulate(plan, *args):

@@ -8,7 +8,7 @@ import os
 import random
 import time
 
-from fleet import ROOT, Failure, Fleet, main, simulate, wait_for
+from fleet import ROOT, Failure, Fleet, kill_at_random, main, simulate, wait_for
 
 PLAN = os.path.join(ROOT, "plans", "lenet-20.yaml")
 N = 8
@@ -73,23 +73,10 @@ def check_run(f, run, what):
 
 def storm(seed):
     """Kills at drawn instants until the run ends; returns how many hit."""
-    draw = random.Random(seed)
-    hits = {"coordinator": 0, "client": 0}
     with Fleet(N) as f:
         f.start()
         run = f.submit(PLAN, *SETS)
-        while f.run_end(run) is None and sum(hits.values()) < 10:
-            time.sleep(draw.uniform(0.05, 0.5)) # an instant, not a condition
-            if draw.random() < 0.4:
-                f.server.kill()
-                f.restart_server()
-                f.wait_server()
-                hits["coordinator"] += 1
-            else:
-                i = draw.randrange(N)
-                f.clients[i].kill()
-                f.clients[i].start()
-                hits["client"] += 1
+        hits = kill_at_random(f, run, seed, 10)
         record = check_run(f, run, f"seed {seed}, {hits}")
     ages = [o["round"] - s for o in rounds_of(record) for s in o["starts"]]
     return hits, sum(ages)

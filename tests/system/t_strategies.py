@@ -3,11 +3,9 @@
 """Strategies as processes: the simulated model, and the same after kill -9 of coordinator and clients at random
 instants, which is where what SCAFFOLD's clients carry from round to round shows."""
 import os
-import random
-import time
 
 import npz
-from fleet import ROOT, Failure, Fleet, main, simulate
+from fleet import ROOT, Failure, Fleet, kill_at_random, main, simulate
 
 PLAN = os.path.join(ROOT, "plans", "lenet-20.yaml")
 N = 8
@@ -66,23 +64,10 @@ def the_best_model_is_exported_beside_the_last():
 
 def storm(name, seed):
     """Kills at drawn instants until the run ends; returns how many hit."""
-    draw = random.Random(seed)
-    hits = {"coordinator": 0, "client": 0}
     with Fleet(N) as f:
         f.start()
         run = f.submit(PLAN, *sets_of(name))
-        while f.run_end(run) is None and sum(hits.values()) < 8:
-            time.sleep(draw.uniform(0.05, 0.5)) # an instant, not a condition
-            if draw.random() < 0.4:
-                f.server.kill()
-                f.restart_server()
-                f.wait_server()
-                hits["coordinator"] += 1
-            else:
-                i = draw.randrange(N)
-                f.clients[i].kill()
-                f.clients[i].start()
-                hits["client"] += 1
+        hits = kill_at_random(f, run, seed, 8)
         got = f.finish(run)["model_digest"]
         if got != simulated(name):
             raise Failure(f"{name}, seed {seed}: {got} after {hits}, undisturbed {simulated(name)}")
