@@ -225,12 +225,12 @@ enum sl_code sl_dialer_request(struct sl_dialer *d, struct sl_frame *frame,
 
 /* --- connection ------------------------------------------------------------------- */
 
-/* On a thread of NNG. */
+/* On a thread of NNG. ADD_PRE: a request may be through before ADD_POST is told. */
 static void on_pipe(nng_pipe pipe, nng_pipe_ev ev, void *arg)
 {
     struct sl_dialer *d = arg;
     (void)pipe;
-    bool added = ev == NNG_PIPE_EV_ADD_POST;
+    bool added = ev == NNG_PIPE_EV_ADD_PRE;
     atomic_fetch_add(&d->pipes, added ? 1 : -1);
     if (added) {
         count(&d->rx, SL_NNG_HELLO);
@@ -353,7 +353,7 @@ static enum sl_code dial_to(struct sl_dialer *d, const char *url, struct sl_err 
         rv = nng_socket_set_ms(d->socket, NNG_OPT_RECONNMAXT,
                                (nng_duration)o->reconnect_max_ms);
     if (rv == 0)
-        rv = nng_pipe_notify(d->socket, NNG_PIPE_EV_ADD_POST, on_pipe, d);
+        rv = nng_pipe_notify(d->socket, NNG_PIPE_EV_ADD_PRE, on_pipe, d);
     if (rv == 0)
         rv = nng_pipe_notify(d->socket, NNG_PIPE_EV_REM_POST, on_pipe, d);
     for (uint32_t i = 0; rv == 0 && i < o->contexts; i++) {

@@ -193,11 +193,11 @@ static void on_gone(struct sl_bridge_item *item)
     free(g);
 }
 
-/* On a thread of NNG. */
+/* On a thread of NNG. ADD_PRE: a request may be through before ADD_POST is told. */
 static void on_pipe(nng_pipe pipe, nng_pipe_ev ev, void *arg)
 {
     struct sl_listener *l = arg;
-    if (ev == NNG_PIPE_EV_ADD_POST) {
+    if (ev == NNG_PIPE_EV_ADD_PRE) {
         atomic_fetch_add(&l->connections, 1);
         count(&l->rx, SL_NNG_HELLO);
         count(&l->tx, SL_NNG_HELLO);
@@ -303,7 +303,7 @@ static enum sl_code listen_at(struct sl_listener *l, const char *url, struct sl_
     rv = nng_socket_set_size(l->socket, NNG_OPT_RECVMAXSZ,
                              l->options.max_frame + SL_NNG_FRAMING - 8);
     if (rv == 0)
-        rv = nng_pipe_notify(l->socket, NNG_PIPE_EV_ADD_POST, on_pipe, l);
+        rv = nng_pipe_notify(l->socket, NNG_PIPE_EV_ADD_PRE, on_pipe, l);
     if (rv == 0)
         rv = nng_pipe_notify(l->socket, NNG_PIPE_EV_REM_POST, on_pipe, l);
     if (rv == 0)
