@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "accel/nn/train.h"
 #include "common/fdmath.h"
 #include "common/mem.h"
 #include "common/rng.h"
@@ -27,21 +26,17 @@ struct device {
 struct federation_game {
     struct sl_game game;
     const struct sl_policy_plan *plan;
-    const struct sl_update_table *table;
-    uint32_t first, n_federations;
-    struct sl_trainer *trainer;
-    uint32_t *holdout;
+    struct sl_update_source *source; /* owned */
     /* the episode */
     uint64_t seed;
-    const struct sl_federation *f;
     struct device *devices; /* [clients] */
+    uint32_t *order;        /* [clients], workspace */
     uint32_t *cohorts;      /* [rounds, N] */
     double *probe_s, *rest_s, *upload_s; /* [rounds, N]; rest without the upload */
     struct sl_fedmarl_times probes, uploads;
     struct sl_fedmarl_reward reward;
-    uint32_t round, bucket;
-    double accuracy, smoothed, late[LATE];
-    float *model, *next;          /* [n_params] */
+    uint32_t round;
+    double accuracy, utility, late[LATE]; /* utility: smoothed */
     struct sl_client_facts *rows; /* [N], of this round */
     struct sl_federation_score score;
     double team, own[SL_GAME_AGENTS_MAX]; /* credit of the last step */
@@ -68,21 +63,11 @@ static void draw(const struct federation_game *g, uint32_t what, uint32_t client
                                          .tensor = 20});
 }
 
-static double accuracy_of(struct federation_game *g, const float *values)
-{
-    const struct sl_samples samples = {&g->table->set, g->holdout, g->plan->data.holdout};
-    struct sl_eval_result e;
-    struct sl_err err;
-    /* finite by construction: means of models that were trained and checked */
-    enum sl_code rc = sl_evaluate(g->trainer, values, &samples, &e, &err);
-    return rc == SL_OK ? (double)e.correct / (double)e.n : 0;
-}
-
 /* --- an episode's draws ----------------------------------------------------------------------- */
 
 static void draw_devices(struct federation_game *g)
 {
-    for (uint32_t c = 0; c < g->f->clients; c++) {
+    for (uint32_t c = 0; c < g->source->clients; c++) {
         struct sl_rng rng;
         draw(g, DRAW_DEVICE, c, 0, &rng);
         double speed = (double)(1u << sl_rng_below(&rng, CLASSES));
@@ -92,21 +77,21 @@ static void draw_devices(struct federation_game *g)
             .uplink = uplink,
             .facts = {.client = c,
                       .reported = true,
-                      .samples = g->f->samples[c],
-                      .upload_bytes = g->table->n_params * WIDTH_BYTES,
+                      .samples = g->source->samples[c],
+                      .upload_bytes = g->source->n_params * WIDTH_BYTES,
                       .message_valid = true}};
     }
 }
 
-static void draw_cohort(struct federation_game *g, uint32_t round, uint32_t *scratch)
+static void draw_cohort(struct federation_game *g, uint32_t round)
 {
     const uint32_t n = g->game.n_agents;
     struct sl_rng rng;
     draw(g, DRAW_COHORT, 0, round, &rng);
-    for (uint32_t c = 0; c < g->f->clients; c++)
-        scratch[c] = c;
-    sl_rng_shuffle_u32(&rng, scratch, g->f->clients);
-    memcpy(g->cohorts + (size_t)round * n, scratch, n * sizeof(*scratch));
+    for (uint32_t c = 0; c < g->source->clients; c++)
+        g->order[c] = c;
+    sl_rng_shuffle_u32(&rng, g->order, g->source->clients);
+    memcpy(g->cohorts + (size_t)round * n, g->order, n * sizeof(*g->order));
 }
 
 static double lognormal(struct sl_rng *rng, double sigma)
@@ -123,10 +108,10 @@ static void draw_times(struct federation_game *g, uint32_t round, double upload_
         const uint32_t c = g->cohorts[at];
         const struct device *d = &g->devices[c];
         draw(g, DRAW_TIMES, c, round, &rng);
-        double epoch_s = g->f->samples[c] / g->plan->devices.samples_per_s * d->speed *
+        double epoch_s = g->source->samples[c] / g->plan->devices.samples_per_s * d->speed *
                          lognormal(&rng, g->plan->devices.sigma);
         g->probe_s[at] = epoch_s;
-        g->rest_s[at] = epoch_s * (g->plan->local.epochs - 1);
+        g->rest_s[at] = epoch_s * (g->source->epochs - 1);
         g->upload_s[at] = upload_s * d->uplink * lognormal(&rng, g->plan->devices.sigma);
     }
 }
@@ -172,12 +157,14 @@ static void shift_in(double *history, uint32_t *n, double value)
 static void probe(struct federation_game *g)
 {
     const uint32_t n = g->game.n_agents;
+    double loss[SL_GAME_AGENTS_MAX];
+    g->source->ops->probe(g->source, g->round, g->cohorts + (size_t)g->round * n, n, loss);
     for (uint32_t i = 0; i < n; i++) {
         const size_t at = (size_t)g->round * n + i;
         struct sl_client_facts *f = &g->devices[g->cohorts[at]].facts;
         shift_in(f->probe_s, &f->n_probe, g->probe_s[at]);
         sl_fedmarl_times_add(&g->probes, g->probe_s[at]);
-        f->probe_loss = g->f->probe_loss[(size_t)g->bucket * g->f->clients + f->client];
+        f->probe_loss = loss[i];
         g->rows[i] = *f;
     }
 }
@@ -189,13 +176,12 @@ static void reset(struct sl_game *game, uint64_t seed)
     struct sl_rng rng;
     g->seed = seed;
     draw(g, DRAW_EPISODE, 0, 0, &rng);
-    g->f = &g->table->federations[g->first + sl_rng_below(&rng, g->n_federations)];
+    g->accuracy =
+        g->source->ops->begin(g->source, (uint32_t)sl_rng_below(&rng, g->source->n_federations));
     double unit_s = upload_s[0] * sl_pow(upload_s[1] / upload_s[0], sl_rng_f64(&rng));
     draw_devices(g);
-    /* the models' buffers are free until the first round: scratch */
-    uint32_t *order = (uint32_t *)(void *)g->next;
     for (uint32_t t = 0; t < game->max_steps; t++) {
-        draw_cohort(g, t, order);
+        draw_cohort(g, t);
         draw_times(g, t, unit_s);
     }
     double lengths[10000];
@@ -204,9 +190,7 @@ static void reset(struct sl_game *game, uint64_t seed)
     g->reward.traffic_ref = game->n_agents;
     g->probes = g->uploads = (struct sl_fedmarl_times){0};
     g->round = 0;
-    memcpy(g->model, g->f->model, g->table->n_params * sizeof(float));
-    g->accuracy = g->smoothed = g->f->accuracy[0];
-    g->bucket = sl_federation_bucket(g->f, g->accuracy);
+    g->utility = sl_fedmarl_utility_of(&g->reward, g->accuracy);
     g->score = (struct sl_federation_score){.accuracy = g->accuracy};
     probe(g);
 }
@@ -214,8 +198,8 @@ static void reset(struct sl_game *game, uint64_t seed)
 static uint64_t most_samples(const struct federation_game *g)
 {
     uint32_t most = 0;
-    for (uint32_t c = 0; c < g->f->clients; c++)
-        most = g->f->samples[c] > most ? g->f->samples[c] : most;
+    for (uint32_t c = 0; c < g->source->clients; c++)
+        most = g->source->samples[c] > most ? g->source->samples[c] : most;
     return most;
 }
 
@@ -227,13 +211,13 @@ void sl_federation_facts(const struct sl_game *game, struct sl_round_facts *ret_
         .seed = g->seed,
         .round = g->round,
         .rounds = game->max_steps,
-        .epochs = g->plan->local.epochs,
+        .epochs = g->source->epochs,
         .probe_epochs = 1,
-        .loss_scale = sl_fedmarl_loss_scale_ce(g->table->set.n_classes),
+        .loss_scale = sl_fedmarl_loss_scale_ce(g->source->n_classes),
         .median_probe_s = sl_fedmarl_times_median(&g->probes),
         .mean_probe_s = sl_fedmarl_times_mean(&g->probes),
         .mean_upload_s = sl_fedmarl_times_mean(&g->uploads),
-        .full_bytes = g->table->n_params * WIDTH_BYTES,
+        .full_bytes = g->source->n_params * WIDTH_BYTES,
         .max_samples = most_samples(g)};
     *ret_rows = g->rows;
 }
@@ -247,49 +231,10 @@ static void observe(const struct sl_game *game, float *ret)
     sl_fedmarl_features(&g->plan->features, &round, rows, game->n_agents, ret);
 }
 
-/* The mean of the accepted clients' local models, started from the model as it stands: the
- * bucket's model, what local training keeps of the way from there, and the cached updates. Writes
- * `next`; returns its accuracy, and that of the model as it stands when nobody is accepted. */
-static double average(struct federation_game *g, const uint8_t *accept)
-{
-    const uint32_t n = g->game.n_agents;
-    const uint32_t *cohort = g->cohorts + (size_t)g->round * n;
-    const size_t n_params = g->table->n_params;
-    const float *base = g->f->model + (size_t)g->bucket * n_params;
-    const float keep = (float)g->plan->federation.keep * g->f->keep[g->bucket];
-    double total = 0;
-    for (uint32_t i = 0; i < n; i++)
-        total += accept[i] ? g->f->samples[cohort[i]] : 0;
-    for (size_t v = 0; v < n_params; v++)
-        g->next[v] = total > 0 ? base[v] + keep * (g->model[v] - base[v]) : g->model[v];
-    if (total == 0)
-        return g->accuracy;
-    for (uint32_t i = 0; i < n; i++) {
-        const float share = (float)(g->f->samples[cohort[i]] / total);
-        const float *update =
-            g->f->update + ((size_t)g->bucket * g->f->clients + cohort[i]) * n_params;
-        for (size_t v = 0; accept[i] && v < n_params; v++)
-            g->next[v] += share * update[v];
-    }
-    return accuracy_of(g, g->next);
-}
-
-/* `next` becomes the model. */
-static void advance(struct federation_game *g, double accuracy)
-{
-    float *model = g->next;
-    g->next = g->model;
-    g->model = model;
-    g->accuracy = accuracy;
-    /* an unlucky cohort costs accuracy, not what was learned: the next rounds repair it */
-    uint32_t reached = sl_federation_bucket(g->f, accuracy);
-    g->bucket = reached > g->bucket ? reached : g->bucket;
-}
-
 static void remember(struct federation_game *g, const uint8_t *accept)
 {
     const uint32_t n = g->game.n_agents;
-    for (uint32_t c = 0; c < g->f->clients; c++) {
+    for (uint32_t c = 0; c < g->source->clients; c++) {
         g->devices[c].facts.accepted <<= 1;
         g->devices[c].facts.idle_rounds++;
     }
@@ -331,16 +276,18 @@ static void share_latency(const struct federation_game *g, const uint8_t *action
     }
 }
 
-/* The team's part. With the discount gamma, the sum of w1 (U_t - U_t-1) is that of (1 - gamma) w1 U_t, whole
- * in the last round, up to what no action changes (Ng, Harada, Russell 1999); and from each U_t goes
- * what everybody together would have reached from the same start: the luck of a cohort, which no
- * action changes either, is gone from the signal. */
+/* The team's part. The terms of the smoothed utility telescope: over an episode they sum to that at its end,
+ * in which U(accuracy) of round t has the weight (1 - s) s^(T-1-t). So that is what round t earns, up to
+ * what no action changes; and from it goes what everybody together would have reached from the
+ * same start: the luck of a cohort, which no action of the round changes either. */
 static void split(struct federation_game *g, const uint8_t *actions, double reached,
                   double all_reached)
 {
     double part_s[SL_GAME_AGENTS_MAX];
-    const bool last = g->round + 1 == g->game.max_steps;
-    const double weight = last ? 1 : 1 - g->plan->learner.gamma;
+    const double s = g->plan->smoothing;
+    double weight = 1 - s;
+    for (uint32_t t = g->round + 1; t < g->game.max_steps; t++)
+        weight *= s;
     share_latency(g, actions, part_s);
     g->team = weight * g->reward.w1 *
               (sl_fedmarl_utility_of(&g->reward, reached) -
@@ -358,39 +305,65 @@ static double credit(const struct sl_game *game, double *ret_own)
     return g->team;
 }
 
-static double step(struct sl_game *game, const uint8_t *actions, bool *ret_done)
+/* The round's updates become the model. */
+static void aggregate(struct federation_game *g, const uint8_t *actions)
 {
-    struct federation_game *g = self(game);
-    const uint32_t n = game->n_agents;
-    double before = g->accuracy, smoothed_before = g->smoothed, traffic = 0;
-    assert(g->round < game->max_steps);
-    for (uint32_t i = 0; i < n; i++)
-        traffic += actions[i];
-    const double time_s = latency(g, g->round, actions);
+    struct sl_update_source *source = g->source;
+    double all_reached = 0;
     if (g->plan->learner.credit) {
         uint8_t everybody[SL_GAME_AGENTS_MAX];
         memset(everybody, 1, sizeof(everybody));
-        double all_reached = average(g, everybody), reached = average(g, actions);
-        split(g, actions, reached, all_reached);
-        advance(g, reached);
-    } else {
-        advance(g, average(g, actions));
+        all_reached = source->ops->reach(source, everybody, NULL);
     }
-    g->smoothed = g->plan->smoothing * g->smoothed + (1 - g->plan->smoothing) * g->accuracy;
+    g->accuracy = source->ops->reach(source, actions, NULL);
+    source->ops->keep(source);
+    if (g->plan->learner.credit)
+        split(g, actions, g->accuracy, all_reached);
+}
+
+static void keep_score(struct federation_game *g, const uint8_t *actions, double cost, double time_s)
+{
+    struct sl_federation_score *s = &g->score;
+    const uint32_t n = g->game.n_agents;
+    uint32_t accepted = 0;
+    for (uint32_t i = 0; i < n; i++)
+        accepted += actions[i];
+    s->plain += g->reward.w1 * (sl_fedmarl_utility_of(&g->reward, g->accuracy) -
+                                sl_fedmarl_utility_of(&g->reward, s->accuracy)) -
+                cost;
+    s->latency += time_s / g->reward.latency_ref_s;
+    s->traffic += (double)accepted / n;
+    s->accepted += accepted;
+    s->accuracy = g->accuracy;
+    g->late[s->rounds++ % LATE] = g->accuracy;
+}
+
+static double step(struct sl_game *game, const uint8_t *actions, bool *ret_done)
+{
+    struct federation_game *g = self(game);
+    const double past = g->plan->smoothing, before = g->utility;
+    assert(g->round < game->max_steps);
+    double traffic = 0;
+    for (uint32_t i = 0; i < game->n_agents; i++)
+        traffic += actions[i];
+    const double time_s = latency(g, g->round, actions);
+    const double cost = sl_fedmarl_cost_of(&g->reward, time_s, traffic);
+    aggregate(g, actions);
     remember(g, actions);
-    g->score.reward += sl_fedmarl_reward_of(&g->reward, before, g->accuracy, time_s, traffic);
-    g->score.latency += time_s / g->reward.latency_ref_s;
-    g->score.traffic += traffic / n;
-    g->score.accepted += (uint32_t)traffic;
-    g->score.accuracy = g->accuracy;
-    g->late[g->score.rounds++ % LATE] = g->accuracy;
-    double reward =
-        sl_fedmarl_reward_of(&g->reward, smoothed_before, g->smoothed, time_s, traffic);
+    keep_score(g, actions, cost, time_s);
+    g->utility = past * before + (1 - past) * sl_fedmarl_utility_of(&g->reward, g->accuracy);
+    const double reward = g->reward.w1 * (g->utility - before) - cost;
+    g->score.reward += reward;
     g->round++;
     *ret_done = g->round == game->max_steps;
     if (!*ret_done)
         probe(g);
     return reward;
+}
+
+struct sl_update_source *sl_federation_source(const struct sl_game *game)
+{
+    return self_const(game)->source;
 }
 
 void sl_federation_score(const struct sl_game *game, struct sl_federation_score *ret)
@@ -407,15 +380,13 @@ void sl_federation_score(const struct sl_game *game, struct sl_federation_score 
 static void free_game(struct sl_game *game)
 {
     struct federation_game *g = self(game);
-    sl_trainer_free(g->trainer);
-    free(g->holdout);
+    sl_update_source_free(g->source);
     free(g->devices);
+    free(g->order);
     free(g->cohorts);
     free(g->probe_s);
     free(g->rest_s);
     free(g->upload_s);
-    free(g->model);
-    free(g->next);
     free(g->rows);
     free(g);
 }
@@ -425,47 +396,40 @@ static const struct sl_game_ops ops = {"federation", reset, observe, step, free_
 static bool alloc(struct federation_game *g)
 {
     const size_t n = g->game.n_agents, cells = g->game.max_steps * n;
-    const size_t clients = g->plan->federation.clients, params = g->table->n_params;
-    g->holdout = sl_calloc(g->plan->data.holdout, sizeof(*g->holdout));
+    const size_t clients = g->source->clients;
     g->devices = sl_calloc(clients, sizeof(*g->devices));
+    g->order = sl_calloc(clients, sizeof(*g->order));
     g->cohorts = sl_calloc(cells, sizeof(*g->cohorts));
     g->probe_s = sl_calloc(cells, sizeof(double));
     g->rest_s = sl_calloc(cells, sizeof(double));
     g->upload_s = sl_calloc(cells, sizeof(double));
-    g->model = sl_calloc(params, sizeof(float));
-    g->next = sl_calloc(params > clients ? params : clients, sizeof(float));
     g->rows = sl_calloc(n, sizeof(*g->rows));
-    return g->holdout != NULL && g->devices != NULL && g->cohorts != NULL && g->probe_s != NULL &&
-           g->rest_s != NULL && g->upload_s != NULL && g->model != NULL && g->next != NULL &&
-           g->rows != NULL;
+    return g->devices != NULL && g->order != NULL && g->cohorts != NULL && g->probe_s != NULL &&
+           g->rest_s != NULL && g->upload_s != NULL && g->rows != NULL;
 }
 
-enum sl_code sl_federation_game_new(const struct sl_policy_plan *plan,
-                                    const struct sl_update_table *table,
-                                    enum sl_federation_part part, struct sl_game **ret,
-                                    struct sl_err *err)
+enum sl_code sl_federation_game_over(const struct sl_policy_plan *plan,
+                                     struct sl_update_source *source, struct sl_game **ret,
+                                     struct sl_err *err)
 {
-    const struct sl_trainer_options options = {.max_batch = 256};
     struct federation_game *g = sl_calloc(1, sizeof(*g));
-    if (g == NULL)
+    if (g == NULL) {
+        sl_update_source_free(source);
         return sl_err_set(err, SL_E_NOMEM, "federation game");
-    const uint32_t pool = SL_UPDATE_KINDS * plan->federation.pool;
+    }
     g->game = (struct sl_game){.ops = &ops,
                                .n_agents = plan->federation.cohort,
                                .n_actions = 2,
                                .n_inputs = sl_fedmarl_n_inputs(&plan->features),
                                .max_steps = plan->federation.rounds};
     g->plan = plan;
-    g->table = table;
-    g->first = part == SL_FEDERATION_POOL ? 0 : pool;
-    g->n_federations = part == SL_FEDERATION_POOL ? pool : table->n_federations - pool;
+    g->source = source;
     enum sl_code rc = SL_OK;
-    if (!alloc(g))
+    if (plan->federation.cohort > source->clients)
+        rc = sl_err_set(err, SL_E_RANGE, "cohorts of %u of %u clients", plan->federation.cohort,
+                        source->clients);
+    else if (!alloc(g))
         rc = sl_err_set(err, SL_E_NOMEM, "federation game");
-    for (uint32_t i = 0; rc == SL_OK && i < plan->data.holdout; i++)
-        g->holdout[i] = plan->data.samples + i;
-    if (rc == SL_OK)
-        rc = sl_trainer_new(table->model, &options, &g->trainer, err);
     if (rc != SL_OK) {
         free_game(&g->game);
         return rc;
@@ -473,4 +437,17 @@ enum sl_code sl_federation_game_new(const struct sl_policy_plan *plan,
     reset(&g->game, 0);
     *ret = &g->game;
     return SL_OK;
+}
+
+enum sl_code sl_federation_game_new(const struct sl_policy_plan *plan,
+                                    const struct sl_update_table *table,
+                                    enum sl_federation_part part, struct sl_game **ret,
+                                    struct sl_err *err)
+{
+    const uint32_t pool = SL_POLICY_PARTITIONS * plan->federation.pool;
+    const bool own = part == SL_FEDERATION_POOL;
+    struct sl_update_source *source;
+    enum sl_code rc = sl_cached_updates_new(
+        plan, table, own ? 0 : pool, own ? pool : table->n_federations - pool, &source, err);
+    return rc == SL_OK ? sl_federation_game_over(plan, source, ret, err) : rc;
 }

@@ -2,8 +2,10 @@
 /* federation_game.h - client selection as a game: one simulated federation an episode, N agents for the
  * round's N clients, T rounds, actions stop and go. Devices have four classes of speed and of
  * uplink (1, 2, 4, 8 times), independent, times a lognormal factor a round; updates come from a
- * table (update_table.h), so a round costs an average and an evaluation. Nobody accepted: the
- * model stays (the rails are not part of the game). */
+ * source (update_source.h): the table, so that a round costs an average and an evaluation, or real
+ * training. Nobody accepted: the model stays (the rails are not part of the game).
+ * The reward of a step is reward.h's with the utility smoothed (plan: reward.smoothing s): S' = s S +
+ * (1 - s) U(accuracy), so that a run's return does not hang on its last round alone. */
 #ifndef SL_SIM_FEDERATION_GAME_H
 #define SL_SIM_FEDERATION_GAME_H
 
@@ -11,6 +13,7 @@
 #include "server/selection/facts.h"
 #include "sim/policy/game.h"
 #include "sim/policy/policy_plan.h"
+#include "sim/policy/update_source.h"
 #include "sim/policy/update_table.h"
 
 /* Which federations of the table episodes draw from. */
@@ -22,13 +25,21 @@ enum sl_code sl_federation_game_new(const struct sl_policy_plan *plan,
                                     enum sl_federation_part part, struct sl_game **ret,
                                     struct sl_err *err);
 
+/* Over any source, which the game owns from now on (freed on failure, too). Borrows the plan. */
+enum sl_code sl_federation_game_over(const struct sl_policy_plan *plan,
+                                     struct sl_update_source *source, struct sl_game **ret,
+                                     struct sl_err *err);
+/* The game's source: for its failure, and what only its kind knows. */
+struct sl_update_source *sl_federation_source(const struct sl_game *g);
+
 /* The raw facts behind the next step: *ret_rows[n_agents], borrowed until the next step or reset. */
 void sl_federation_facts(const struct sl_game *g, struct sl_round_facts *ret_round,
                          const struct sl_client_facts **ret_rows);
 
 /* The episode so far. Latency and traffic in units of a round that accepts everybody. */
 struct sl_federation_score {
-    double reward;   /* sum, with unsmoothed accuracy */
+    double reward; /* sum of the steps' */
+    double plain;  /* the same with unsmoothed utility: that of the last round */
     double accuracy; /* now */
     double late_accuracy; /* mean over the last 10 rounds played (all, when fewer) */
     double latency, traffic; /* sums of H / H_ref and B / B_ref */

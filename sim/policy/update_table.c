@@ -5,15 +5,10 @@
 #include <string.h>
 
 #include "accel/nn/train.h"
-#include "common/fdmath.h"
 #include "common/mem.h"
-#include "common/partition.h"
 #include "common/rng.h"
+#include "sim/policy/partitions.h"
 
-#define SIZE_LEAST 50.0
-#define SIZE_MOST 2000.0
-#define SIZE_EXPONENT 1.75
-#define MAJORITY 0.8
 #define KEEP_CLIENTS 10
 #define KEEP_ROUND 1000000u /* beyond every round: cohorts that displace a start */
 
@@ -108,111 +103,6 @@ static enum sl_code make_model(const struct sl_policy_plan *plan, struct sl_upda
     return rc;
 }
 
-/* --- partitions ------------------------------------------------------------------------------- */
-
-static void draw(struct sl_rng *rng, uint64_t seed, uint32_t federation, uint32_t client,
-                 uint32_t what)
-{
-    sl_rng_init(rng, &(struct sl_rng_id){.seed = seed,
-                                         .purpose = SL_RNG_AGENT,
-                                         .client = client,
-                                         .round = federation,
-                                         .step = what,
-                                         .tensor = 10});
-}
-
-/* Samples by label: at[label] .. at[label + 1] of index, shuffled. */
-struct by_label {
-    uint32_t *index;
-    size_t *at;
-};
-
-static bool sort_by_label(const struct sl_dataset *set, uint32_t n, struct sl_rng *rng,
-                          struct by_label *ret)
-{
-    ret->index = sl_calloc(n, sizeof(*ret->index));
-    ret->at = sl_calloc((size_t)set->n_classes + 2, sizeof(*ret->at));
-    if (ret->index == NULL || ret->at == NULL)
-        return false;
-    for (uint32_t i = 0; i < n; i++)
-        ret->at[set->labels[i] + 2]++;
-    for (uint32_t c = 0; c < set->n_classes; c++)
-        ret->at[c + 2] += ret->at[c + 1];
-    for (uint32_t i = 0; i < n; i++)
-        ret->index[ret->at[set->labels[i] + 1]++] = i;
-    for (uint32_t c = 0; c < set->n_classes; c++)
-        sl_rng_shuffle_u32(rng, ret->index + ret->at[c], ret->at[c + 1] - ret->at[c]);
-    return true;
-}
-
-/* x of density x^-a on [SIZE_LEAST, SIZE_MOST], by its inverse distribution. */
-static uint32_t power_law_size(struct sl_rng *rng)
-{
-    const double b = 1 - SIZE_EXPONENT;
-    double lo = sl_pow(SIZE_LEAST, b), hi = sl_pow(SIZE_MOST, b);
-    return (uint32_t)sl_pow(lo + (hi - lo) * sl_rng_f64(rng), 1 / b);
-}
-
-/* Writes a client's samples: neighbours in the shuffled list of a label, from a place at random. */
-static size_t take(const struct by_label *l, uint32_t label, size_t n, struct sl_rng *rng,
-                   uint32_t *ret)
-{
-    size_t have = l->at[label + 1] - l->at[label];
-    if (n > have)
-        n = have;
-    size_t from = have > 0 ? sl_rng_below(rng, have) : 0;
-    for (size_t i = 0; i < n; i++)
-        ret[i] = l->index[l->at[label] + (from + i) % have];
-    return n;
-}
-
-static enum sl_code majority(const struct making *m, const struct sl_federation *f,
-                             struct sl_partition *ret, struct sl_err *err)
-{
-    const struct sl_dataset *set = &m->table->set;
-    const size_t most = (size_t)SIZE_MOST + set->n_classes;
-    struct by_label labels = {0};
-    struct sl_rng rng;
-    draw(&rng, m->plan->seed, f->number, 0, 1);
-    ret->clients = f->clients;
-    ret->offset = sl_calloc((size_t)f->clients + 1, sizeof(*ret->offset));
-    ret->index = sl_calloc(f->clients, most * sizeof(*ret->index));
-    bool ok = sort_by_label(set, m->plan->data.samples, &rng, &labels) && ret->offset != NULL &&
-              ret->index != NULL;
-    for (uint32_t c = 0; ok && c < f->clients; c++) {
-        draw(&rng, m->plan->seed, f->number, c, 2);
-        size_t at = ret->offset[c], size = power_law_size(&rng);
-        uint32_t main = (uint32_t)sl_rng_below(&rng, set->n_classes);
-        size_t others = (size_t)((1 - MAJORITY) * (double)size) / (set->n_classes - 1);
-        for (uint32_t label = 0; label < set->n_classes; label++)
-            at += take(&labels, label,
-                       label == main ? size - others * (set->n_classes - 1) : others, &rng,
-                       ret->index + at);
-        ret->offset[c + 1] = at;
-    }
-    free(labels.index);
-    free(labels.at);
-    return ok ? SL_OK : sl_err_set(err, SL_E_NOMEM, "partition of %u clients", f->clients);
-}
-
-static enum sl_code partition(const struct making *m, const struct sl_federation *f,
-                              struct sl_partition *ret, struct sl_err *err)
-{
-    static const double alphas[SL_UPDATE_KINDS] = {0, 0.1, 0.3};
-    const uint32_t kind = f->number % SL_UPDATE_KINDS;
-    if (kind == 0)
-        return majority(m, f, ret, err);
-    const struct sl_plan_partition how = {.kind = SL_PARTITION_DIRICHLET,
-                                          .clients = f->clients,
-                                          .alpha = alphas[kind],
-                                          .min_size = 10};
-    const struct sl_partition_input in = {.labels = m->table->set.labels,
-                                          .n = m->plan->data.samples,
-                                          .n_classes = m->table->set.n_classes,
-                                          .seed = m->plan->seed + f->number};
-    return sl_partition_make(&how, &in, ret, err);
-}
-
 /* --- training --------------------------------------------------------------------------------- */
 
 /* A worker's bench for one federation. */
@@ -265,7 +155,12 @@ static enum sl_code train(struct bench *b, uint32_t client, uint32_t round, cons
 static void cohort_of(const struct bench *b, uint32_t round, uint32_t *ret)
 {
     struct sl_rng rng;
-    draw(&rng, b->m->plan->seed, b->f->number, round, 3);
+    sl_rng_init(&rng, &(struct sl_rng_id){.seed = b->m->plan->seed,
+                                          .purpose = SL_RNG_AGENT,
+                                          .client = round,
+                                          .round = b->f->number,
+                                          .step = 3,
+                                          .tensor = 10});
     for (uint32_t c = 0; c < b->f->clients; c++)
         ret[c] = c;
     sl_rng_shuffle_u32(&rng, ret, b->f->clients);
@@ -408,7 +303,9 @@ static enum sl_code make_federation(struct bench *b, struct sl_err *err)
     if (rc == SL_OK)
         rc = sl_trainer_new(b->m->table->model, &options, &b->trainer, err);
     if (rc == SL_OK)
-        rc = partition(b->m, b->f, &b->part, err);
+        rc = sl_policy_partition_make((enum sl_policy_partition)(b->f->number % SL_POLICY_PARTITIONS),
+                                      &b->m->table->set, p->data.samples, b->f->clients, p->seed,
+                                      b->f->number, &b->part, err);
     for (uint32_t c = 0; rc == SL_OK && c < b->f->clients; c++)
         b->f->samples[c] = (uint32_t)(b->part.offset[c + 1] - b->part.offset[c]);
     if (rc == SL_OK)
@@ -488,7 +385,7 @@ enum sl_code sl_update_table_new(const struct sl_policy_plan *plan, struct sl_wo
     enum sl_code rc = load_data(plan, t, err);
     if (rc == SL_OK)
         rc = make_model(plan, t, err);
-    t->n_federations = SL_UPDATE_KINDS * (plan->federation.pool + plan->federation.held_out);
+    t->n_federations = SL_POLICY_PARTITIONS * (plan->federation.pool + plan->federation.held_out);
     t->federations = sl_calloc(t->n_federations, sizeof(*t->federations));
     if (rc == SL_OK && t->federations == NULL)
         rc = sl_err_set(err, SL_E_NOMEM, "table of updates");

@@ -6,8 +6,7 @@
  * start is taken as linear: its local model moves by `keep` times what the start moved, where keep
  * is measured: clients train from a start that a random cohort displaced, and the shift of their
  * models is projected on the displacement.
- * Kinds of partition, in turn: majority (80 % of one label, the rest evenly over the others, sizes
- * from a power law, 50 to 2000 samples), Dirichlet 0.1, Dirichlet 0.3.
+ * The partitions are of the kinds of partitions.h in turn.
  * Owns: all of it. Thread: made on the caller's thread with workers; constant from then on. */
 #ifndef SL_SIM_UPDATE_TABLE_H
 #define SL_SIM_UPDATE_TABLE_H
@@ -20,10 +19,8 @@
 #include "sim/policy/policy_plan.h"
 #include "sim/workers.h"
 
-#define SL_UPDATE_KINDS 3u
-
 struct sl_federation {
-    uint32_t number; /* kind = number % SL_UPDATE_KINDS */
+    uint32_t number; /* kind = number % SL_POLICY_PARTITIONS */
     uint32_t clients, buckets; /* buckets: at most the plan's */
     uint32_t *samples;  /* [clients] */
     double *accuracy;   /* [buckets], rising: of the bucket's model on the held-out samples */

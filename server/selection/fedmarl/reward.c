@@ -32,10 +32,15 @@ double sl_fedmarl_utility_of(const struct sl_fedmarl_reward *r, double accuracy)
     return -r->c * sl_log(1 - accuracy + 0.01);
 }
 
+double sl_fedmarl_cost_of(const struct sl_fedmarl_reward *r, double latency_s, double traffic)
+{
+    return r->w2 * latency_s / r->latency_ref_s + r->w3 * traffic / r->traffic_ref;
+}
+
 double sl_fedmarl_reward_of(const struct sl_fedmarl_reward *r, double accuracy_before,
                             double accuracy_after, double latency_s, double traffic)
 {
     double gain =
         sl_fedmarl_utility_of(r, accuracy_after) - sl_fedmarl_utility_of(r, accuracy_before);
-    return r->w1 * gain - r->w2 * latency_s / r->latency_ref_s - r->w3 * traffic / r->traffic_ref;
+    return r->w1 * gain - sl_fedmarl_cost_of(r, latency_s, traffic);
 }

@@ -29,6 +29,8 @@ struct sl_fedmarl_reward {
 };
 
 double sl_fedmarl_utility_of(const struct sl_fedmarl_reward *r, double accuracy);
+/* w2 H / H_ref + w3 B / B_ref */
+double sl_fedmarl_cost_of(const struct sl_fedmarl_reward *r, double latency_s, double traffic);
 double sl_fedmarl_reward_of(const struct sl_fedmarl_reward *r, double accuracy_before,
                             double accuracy_after, double latency_s, double traffic);
 
