@@ -15,7 +15,7 @@
 #define LATE 10     /* rounds of late_accuracy */
 #define WIDTH_BYTES 4
 
-enum { DRAW_EPISODE = 1, DRAW_DEVICE, DRAW_COHORT, DRAW_TIMES };
+enum { DRAW_EPISODE = 1, DRAW_DEVICE, DRAW_COHORT, DRAW_TIMES, DRAW_RESIDENT };
 
 /* What the coordinator would know of a client, and what its device is. */
 struct device {
@@ -38,6 +38,10 @@ struct federation_game {
     uint32_t round;
     double accuracy, utility, late[LATE]; /* utility: smoothed */
     struct sl_client_facts *rows; /* [N], of this round */
+    struct sl_federation_terms *terms; /* [N], of this round */
+    double finish_s[SL_GAME_AGENTS_MAX]; /* of the last step */
+    bool late_row[SL_GAME_AGENTS_MAX];
+    bool resident;
     struct sl_federation_score score;
     double team, own[SL_GAME_AGENTS_MAX]; /* credit of the last step */
 };
@@ -83,6 +87,23 @@ static void draw_devices(struct federation_game *g)
     }
 }
 
+static uint32_t resident_of(const struct federation_game *g)
+{
+    struct sl_rng rng;
+    draw(g, DRAW_RESIDENT, 0, 0, &rng);
+    return (uint32_t)sl_rng_below(&rng, g->source->clients);
+}
+
+static void bring_to_front(uint32_t *order, uint32_t n, uint32_t wanted)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (order[i] == wanted) {
+            order[i] = order[0];
+            order[0] = wanted;
+            return;
+        }
+}
+
 static void draw_cohort(struct federation_game *g, uint32_t round)
 {
     const uint32_t n = g->game.n_agents;
@@ -91,6 +112,8 @@ static void draw_cohort(struct federation_game *g, uint32_t round)
     for (uint32_t c = 0; c < g->source->clients; c++)
         g->order[c] = c;
     sl_rng_shuffle_u32(&rng, g->order, g->source->clients);
+    if (g->resident)
+        bring_to_front(g->order, g->source->clients, resident_of(g));
     memcpy(g->cohorts + (size_t)round * n, g->order, n * sizeof(*g->order));
 }
 
@@ -132,6 +155,24 @@ static double latency(const struct federation_game *g, uint32_t round, const uin
     return sl_fedmarl_latency(g->probe_s + at, rest, accept, n);
 }
 
+/* Seconds that row i of this round takes after the decision, on its terms. */
+static double finish_s(const struct federation_game *g, uint32_t i, bool *ret_late)
+{
+    const size_t at = (size_t)g->round * g->game.n_agents + i;
+    const struct sl_federation_terms *t = &g->terms[i];
+    const double s = g->rest_s[at] + g->upload_s[at] + t->stall_s;
+    *ret_late = t->deadline_s > 0 && s > t->deadline_s;
+    return *ret_late ? t->deadline_s : s;
+}
+
+static double latency_now(struct federation_game *g, const uint8_t *accept)
+{
+    const uint32_t n = g->game.n_agents;
+    for (uint32_t i = 0; i < n; i++)
+        g->finish_s[i] = finish_s(g, i, &g->late_row[i]);
+    return sl_fedmarl_latency(g->probe_s + (size_t)g->round * n, g->finish_s, accept, n);
+}
+
 /* Median over the rounds of what accepting everybody takes. */
 static double latency_of_all(const struct federation_game *g, double *scratch)
 {
@@ -166,7 +207,36 @@ static void probe(struct federation_game *g)
         sl_fedmarl_times_add(&g->probes, g->probe_s[at]);
         f->probe_loss = loss[i];
         g->rows[i] = *f;
+        g->terms[i] = (struct sl_federation_terms){SL_FEDERATION_TERMS_DEFAULTS};
     }
+}
+
+void sl_federation_terms(struct sl_game *game, uint32_t row, const struct sl_federation_terms *t)
+{
+    struct federation_game *g = self(game);
+    const size_t at = (size_t)g->round * game->n_agents + row;
+    assert(row < game->n_agents && g->round < game->max_steps);
+    g->probe_s[at] += t->probe_delay_s - g->terms[row].probe_delay_s;
+    g->devices[g->cohorts[at]].facts.probe_s[0] = g->probe_s[at];
+    g->rows[row].probe_s[0] = g->probe_s[at];
+    g->terms[row] = *t;
+}
+
+double sl_federation_finish_s(const struct sl_game *game, uint32_t row, bool *ret_late)
+{
+    const struct federation_game *g = self_const(game);
+    *ret_late = g->late_row[row];
+    return g->finish_s[row];
+}
+
+void sl_federation_resident(struct sl_game *game, bool on)
+{
+    self(game)->resident = on;
+}
+
+double sl_federation_latency_ref_s(const struct sl_game *game)
+{
+    return self_const(game)->reward.latency_ref_s;
 }
 
 static void reset(struct sl_game *game, uint64_t seed)
@@ -245,8 +315,12 @@ static void remember(struct federation_game *g, const uint8_t *accept)
             continue;
         f->accepted |= 1;
         f->idle_rounds = 0;
-        shift_in(f->upload_s, &f->n_upload, g->upload_s[at]);
-        sl_fedmarl_times_add(&g->uploads, g->upload_s[at]);
+        /* what the coordinator saw of it */
+        double upload_s = g->upload_s[at];
+        if (g->terms[i].stall_s > 0 || g->late_row[i])
+            upload_s = g->finish_s[i] > g->rest_s[at] ? g->finish_s[i] - g->rest_s[at] : 0;
+        shift_in(f->upload_s, &f->n_upload, upload_s);
+        sl_fedmarl_times_add(&g->uploads, upload_s);
     }
 }
 
@@ -256,11 +330,10 @@ static void remember(struct federation_game *g, const uint8_t *accept)
 static void share_latency(const struct federation_game *g, const uint8_t *actions, double *ret)
 {
     const uint32_t n = g->game.n_agents;
-    const size_t at = (size_t)g->round * n;
     uint32_t order[SL_GAME_AGENTS_MAX], m = 0;
     double before = 0, sum = 0;
     for (uint32_t i = 0; i < n; i++) {
-        ret[i] = g->rest_s[at + i] + g->upload_s[at + i];
+        ret[i] = g->finish_s[i];
         if (!actions[i])
             continue;
         uint32_t k = m++;
@@ -315,7 +388,13 @@ static void aggregate(struct federation_game *g, const uint8_t *actions)
         memset(everybody, 1, sizeof(everybody));
         all_reached = source->ops->reach(source, everybody, NULL);
     }
-    g->accuracy = source->ops->reach(source, actions, NULL);
+    uint8_t in[SL_GAME_AGENTS_MAX];
+    float scale[SL_GAME_AGENTS_MAX];
+    for (uint32_t i = 0; i < g->game.n_agents; i++) {
+        in[i] = actions[i] && !g->late_row[i];
+        scale[i] = g->terms[i].update_scale;
+    }
+    g->accuracy = source->ops->reach(source, in, scale);
     source->ops->keep(source);
     if (g->plan->learner.credit)
         split(g, actions, g->accuracy, all_reached);
@@ -346,7 +425,7 @@ static double step(struct sl_game *game, const uint8_t *actions, bool *ret_done)
     double traffic = 0;
     for (uint32_t i = 0; i < game->n_agents; i++)
         traffic += actions[i];
-    const double time_s = latency(g, g->round, actions);
+    const double time_s = latency_now(g, actions);
     const double cost = sl_fedmarl_cost_of(&g->reward, time_s, traffic);
     aggregate(g, actions);
     remember(g, actions);
@@ -388,6 +467,7 @@ static void free_game(struct sl_game *game)
     free(g->rest_s);
     free(g->upload_s);
     free(g->rows);
+    free(g->terms);
     free(g);
 }
 
@@ -404,8 +484,10 @@ static bool alloc(struct federation_game *g)
     g->rest_s = sl_calloc(cells, sizeof(double));
     g->upload_s = sl_calloc(cells, sizeof(double));
     g->rows = sl_calloc(n, sizeof(*g->rows));
+    g->terms = sl_calloc(n, sizeof(*g->terms));
     return g->devices != NULL && g->order != NULL && g->cohorts != NULL && g->probe_s != NULL &&
-           g->rest_s != NULL && g->upload_s != NULL && g->rows != NULL;
+           g->rest_s != NULL && g->upload_s != NULL && g->rows != NULL &&
+           g->terms != NULL;
 }
 
 enum sl_code sl_federation_game_over(const struct sl_policy_plan *plan,

@@ -36,6 +36,29 @@ struct sl_update_source *sl_federation_source(const struct sl_game *g);
 void sl_federation_facts(const struct sl_game *g, struct sl_round_facts *ret_round,
                          const struct sl_client_facts **ret_rows);
 
+/* What is out of the ordinary about one client in the next step; {0} with update_scale 1 is an honest
+ * client with all the time it wants. Seconds of delay and stall really pass. */
+struct sl_federation_terms {
+    double probe_delay_s; /* it reports so much later */
+    double stall_s;       /* once accepted, its update comes so much later */
+    double deadline_s;    /* after the decision; a later update is dropped; 0 = none */
+    float update_scale;   /* of the update that it sends */
+};
+#define SL_FEDERATION_TERMS_DEFAULTS .update_scale = 1
+
+/* For row i of the next step; the facts show the probe's delay at once. */
+void sl_federation_terms(struct sl_game *g, uint32_t row, const struct sl_federation_terms *t);
+
+/* After a step: seconds from the decision to the update of the row that was accepted in it, cut at its
+ * deadline; *ret_late: it was dropped. */
+double sl_federation_finish_s(const struct sl_game *g, uint32_t row, bool *ret_late);
+
+/* From the next reset on: one client, drawn for the episode, is row 0 of every cohort. */
+void sl_federation_resident(struct sl_game *g, bool on);
+
+/* Seconds of a round that accepts everybody (median of the episode): the unit of the score's latency. */
+double sl_federation_latency_ref_s(const struct sl_game *g);
+
 /* The episode so far. Latency and traffic in units of a round that accepts everybody. */
 struct sl_federation_score {
     double reward; /* sum of the steps' */
