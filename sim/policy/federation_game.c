@@ -229,6 +229,13 @@ double sl_federation_finish_s(const struct sl_game *game, uint32_t row, bool *re
     return g->finish_s[row];
 }
 
+double sl_federation_natural_s(const struct sl_game *game, uint32_t row)
+{
+    const struct federation_game *g = self_const(game);
+    const size_t at = (size_t)g->round * game->n_agents + row;
+    return g->rest_s[at] + g->upload_s[at];
+}
+
 void sl_federation_resident(struct sl_game *game, bool on)
 {
     self(game)->resident = on;

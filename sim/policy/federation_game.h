@@ -53,6 +53,9 @@ void sl_federation_terms(struct sl_game *g, uint32_t row, const struct sl_federa
  * deadline; *ret_late: it was dropped. */
 double sl_federation_finish_s(const struct sl_game *g, uint32_t row, bool *ret_late);
 
+/* The same for the next step, without stall and deadline. */
+double sl_federation_natural_s(const struct sl_game *g, uint32_t row);
+
 /* From the next reset on: one client, drawn for the episode, is row 0 of every cohort. */
 void sl_federation_resident(struct sl_game *g, bool on);
 

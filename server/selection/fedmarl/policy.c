@@ -34,6 +34,51 @@ static enum sl_code read_spec(const char *where, const struct sl_safetensors *s,
     return SL_OK;
 }
 
+/* The text of `usual`: 2 + 2 n_inputs numbers. */
+#define USUAL_TEXT (32 * (2 + 2 * SL_FEDMARL_INPUTS_MAX))
+
+static void print_usual(const struct sl_fedmarl_usual *u, uint32_t n_inputs, char ret[USUAL_TEXT])
+{
+    size_t at = (size_t)snprintf(ret, USUAL_TEXT, "%a %a", u->gap, u->fair);
+    for (uint32_t i = 0; i < n_inputs; i++)
+        at += (size_t)snprintf(ret + at, USUAL_TEXT - at, " %a %a", (double)u->lo[i],
+                               (double)u->hi[i]);
+}
+
+static bool next_number(const char **text, double *ret)
+{
+    char *end;
+    *ret = strtod(*text, &end);
+    bool read = end != *text && isfinite(*ret);
+    *text = end;
+    return read;
+}
+
+static enum sl_code read_usual(const char *where, const struct sl_safetensors *s,
+                               struct sl_fedmarl_policy *p, struct sl_err *err)
+{
+    const char *text = sl_safetensors_note(s, "fedmarl.usual");
+    struct sl_fedmarl_usual u = {.known = true};
+    if (text == NULL)
+        return SL_OK;
+    bool good = next_number(&text, &u.gap) && next_number(&text, &u.fair) && u.gap >= 0 &&
+                u.fair >= 0 && u.fair <= 1;
+    for (uint32_t i = 0; good && i < p->net.shape.n_inputs; i++) {
+        double lo = 0, hi = 0;
+        good = next_number(&text, &lo) && next_number(&text, &hi) && lo <= hi &&
+               fabs(lo) <= SL_FEDMARL_CLAMP && fabs(hi) <= SL_FEDMARL_CLAMP;
+        u.lo[i] = (float)lo;
+        u.hi[i] = (float)hi;
+    }
+    if (!good || *text != '\0')
+        return sl_err_set(err, SL_E_INPUT,
+                          "%s: metadata fedmarl.usual is not a gap from 0, a share of 0 to 1, and low "
+                          "and high, within +-%g, of %u inputs",
+                          where, SL_FEDMARL_CLAMP, p->net.shape.n_inputs);
+    p->usual = u;
+    return SL_OK;
+}
+
 static enum sl_code check_fit(const char *where, const struct sl_fedmarl_policy *p,
                               struct sl_err *err)
 {
@@ -57,6 +102,8 @@ enum sl_code sl_fedmarl_policy_parse(const char *where, const uint8_t *bytes, si
         rc = read_spec(where, &file, &p.spec, err);
     if (rc == SL_OK)
         rc = check_fit(where, &p, err);
+    if (rc == SL_OK)
+        rc = read_usual(where, &file, &p, err);
     sl_safetensors_deinit(&file);
     if (rc != SL_OK) {
         sl_fedmarl_policy_deinit(&p);
@@ -83,16 +130,21 @@ enum sl_code sl_fedmarl_policy_save(const struct sl_fedmarl_policy *p,
                                     const struct sl_safetensors_note *notes, size_t n_notes,
                                     const char *path, struct sl_err *err)
 {
-    struct sl_safetensors_note all[SL_FEDMARL_NOTES + 2];
-    char spec[48];
+    struct sl_safetensors_note all[SL_FEDMARL_NOTES + 3];
+    char spec[48], usual[USUAL_TEXT];
+    size_t own = 2;
     assert(n_notes <= SL_FEDMARL_NOTES);
     snprintf(spec, sizeof(spec), "probe=%u upload=%u gate=%d", p->spec.n_probe, p->spec.n_upload,
              p->spec.gate);
     all[0] = (struct sl_safetensors_note){"starling.kind", KIND};
     all[1] = (struct sl_safetensors_note){"fedmarl.features", spec};
+    if (p->usual.known) {
+        print_usual(&p->usual, p->net.shape.n_inputs, usual);
+        all[own++] = (struct sl_safetensors_note){"fedmarl.usual", usual};
+    }
     for (size_t i = 0; i < n_notes; i++)
-        all[2 + i] = notes[i];
-    return sl_qnet_save(&p->net, all, n_notes + 2, path, err);
+        all[own + i] = notes[i];
+    return sl_qnet_save(&p->net, all, n_notes + own, path, err);
 }
 
 void sl_fedmarl_policy_deinit(struct sl_fedmarl_policy *p)
@@ -117,13 +169,13 @@ static bool capped(const struct sl_fedmarl_rails *rails, const struct sl_client_
            (uint32_t)__builtin_popcountll(f->accepted & window) >= rails->cap;
 }
 
-static void decide_row(const struct sl_fedmarl_rails *rails, const struct sl_client_facts *f,
+static void settle_row(const struct sl_fedmarl_rails *rails, const struct sl_client_facts *f,
                        struct sl_fedmarl_decision *d)
 {
-    d->why = SL_WHY_POLICY;
-    d->accept = d->q[SL_FEDMARL_GO] > d->q[SL_FEDMARL_STOP];
-    if (!f->reported || !isfinite(f->probe_loss)) {
+    if (!f->reported || !isfinite(f->probe_loss) || d->why == SL_WHY_SILENT) {
         *d = (struct sl_fedmarl_decision){.why = SL_WHY_SILENT};
+    } else if (d->why == SL_WHY_CAPPED || d->why == SL_WHY_QUARANTINED) {
+        d->accept = 0;
     } else if (capped(rails, f)) {
         d->accept = 0;
         d->why = SL_WHY_CAPPED;
@@ -137,8 +189,10 @@ static void decide_row(const struct sl_fedmarl_rails *rails, const struct sl_cli
 static bool before(const struct sl_client_facts *rows, const struct sl_fedmarl_decision *d,
                    size_t a, size_t b)
 {
-    if ((d[a].why == SL_WHY_CAPPED) != (d[b].why == SL_WHY_CAPPED))
-        return d[b].why == SL_WHY_CAPPED;
+    const bool last_a = d[a].why == SL_WHY_CAPPED || d[a].why == SL_WHY_QUARANTINED;
+    const bool last_b = d[b].why == SL_WHY_CAPPED || d[b].why == SL_WHY_QUARANTINED;
+    if (last_a != last_b)
+        return last_b;
     float gain_a = d[a].q[SL_FEDMARL_GO] - d[a].q[SL_FEDMARL_STOP];
     float gain_b = d[b].q[SL_FEDMARL_GO] - d[b].q[SL_FEDMARL_STOP];
     if (gain_a != gain_b)
@@ -165,17 +219,25 @@ static void fill_up(const struct sl_fedmarl_rails *rails, const struct sl_client
     }
 }
 
+void sl_fedmarl_settle(const struct sl_fedmarl_rails *rails, const struct sl_client_facts *rows,
+                       size_t n, struct sl_fedmarl_decision *io)
+{
+    assert(rails->min_accepted >= 1 && rails->cap_window >= 1);
+    for (size_t i = 0; i < n; i++)
+        settle_row(rails, &rows[i], &io[i]);
+    fill_up(rails, rows, n, io);
+}
+
 void sl_fedmarl_decide(const struct sl_fedmarl_policy *p, const struct sl_fedmarl_rails *rails,
                        const struct sl_round_facts *round, const struct sl_client_facts *rows,
                        size_t n, float *scratch, struct sl_fedmarl_decision *ret)
 {
     float *q = scratch + n * p->net.shape.n_inputs;
-    assert(rails->min_accepted >= 1 && rails->cap_window >= 1);
     sl_fedmarl_features(&p->spec, round, rows, n, scratch);
     sl_qnet_forward(&p->net, scratch, n, q);
-    for (size_t i = 0; i < n; i++) {
-        ret[i] = (struct sl_fedmarl_decision){.q = {q[2 * i], q[2 * i + 1]}};
-        decide_row(rails, &rows[i], &ret[i]);
-    }
-    fill_up(rails, rows, n, ret);
+    for (size_t i = 0; i < n; i++)
+        ret[i] = (struct sl_fedmarl_decision){.q = {q[2 * i], q[2 * i + 1]},
+                                              .accept = q[2 * i + 1] > q[2 * i],
+                                              .why = SL_WHY_POLICY};
+    sl_fedmarl_settle(rails, rows, n, ret);
 }

@@ -32,9 +32,18 @@ struct sl_fedmarl_rails {
 
 #define SL_FEDMARL_RAILS_DEFAULTS .min_accepted = 1, .cap_window = 64
 
+/* What states and decisions were like when the policy was validated. */
+struct sl_fedmarl_usual {
+    bool known;
+    float lo[SL_FEDMARL_INPUTS_MAX], hi[SL_FEDMARL_INPUTS_MAX]; /* 1 % and 99 % quantiles of each input */
+    double gap;  /* 5 % quantile of |Q(go) - Q(stop)| */
+    double fair; /* share of clients that go on */
+};
+
 struct sl_fedmarl_policy {
     struct sl_qnet net; /* 2 actions */
     struct sl_fedmarl_spec spec;
+    struct sl_fedmarl_usual usual;
 };
 
 enum sl_fedmarl_why {
@@ -43,6 +52,9 @@ enum sl_fedmarl_why {
     SL_WHY_CAPPED,
     SL_WHY_FORCED,
     SL_WHY_MINIMUM,
+    SL_WHY_DRAWN,       /* too close to call: a fair draw (server/selection/defence) */
+    SL_WHY_QUARANTINED, /* stopped for what it did before (the same) */
+    SL_WHY_END,
 };
 
 struct sl_fedmarl_decision {
@@ -52,14 +64,15 @@ struct sl_fedmarl_decision {
 };
 
 /* A policy file: the network, and in its metadata "starling.kind" = "fedmarl-policy" and
- * "fedmarl.features" = "probe=3 upload=3 gate=0". Errors as of sl_qnet_load; SL_E_INPUT also when
+ * "fedmarl.features" = "probe=3 upload=3 gate=0"; where it is known, "fedmarl.usual" = the gap, the share,
+ * and low and high of each input, as hexadecimal floats. Errors as of sl_qnet_load; SL_E_INPUT also when
  * the network does not fit its features or has not 2 actions. */
 enum sl_code sl_fedmarl_policy_load(const char *path, struct sl_fedmarl_policy *ret,
                                     struct sl_err *err);
 enum sl_code sl_fedmarl_policy_parse(const char *where, const uint8_t *bytes, size_t n,
                                      struct sl_fedmarl_policy *ret, struct sl_err *err);
 /* notes: further texts (how the policy was made); at most SL_FEDMARL_NOTES. */
-#define SL_FEDMARL_NOTES 14
+#define SL_FEDMARL_NOTES 13
 enum sl_code sl_fedmarl_policy_save(const struct sl_fedmarl_policy *p,
                                     const struct sl_safetensors_note *notes, size_t n_notes,
                                     const char *path, struct sl_err *err);
@@ -67,6 +80,11 @@ void sl_fedmarl_policy_deinit(struct sl_fedmarl_policy *p); /* NULL and {0} allo
 
 /* Floats of workspace for n rows. */
 size_t sl_fedmarl_scratch(const struct sl_fedmarl_policy *p, size_t n);
+
+/* The rails over decisions that have q, accept and why; where why is silent, capped or
+ * quarantined they stay so. */
+void sl_fedmarl_settle(const struct sl_fedmarl_rails *rails, const struct sl_client_facts *rows,
+                       size_t n, struct sl_fedmarl_decision *io);
 
 /* ret[n]. scratch[sl_fedmarl_scratch]; holds the features [n, n_inputs] afterwards, for the record.
  * Allocates nothing. */

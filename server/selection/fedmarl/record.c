@@ -44,7 +44,7 @@ static bool in_range(const struct sl_fedmarl_record *r, const uint8_t *bytes)
 {
     static const uint8_t zeros[4] = {0};
     if (r->rows < 1 || r->rows > SL_VDN_AGENTS_MAX || r->row >= r->rows ||
-        r->action > SL_FEDMARL_GO || r->why > SL_WHY_MINIMUM || bytes[30] > FLAG_LAST ||
+        r->action > SL_FEDMARL_GO || r->why >= SL_WHY_END || bytes[30] > FLAG_LAST ||
         r->n_inputs < 1 || r->n_inputs > SL_FEDMARL_INPUTS_MAX || !isfinite(r->reward) ||
         !isfinite(r->accuracy) || !isfinite(r->q[0]) || !isfinite(r->q[1]) ||
         memcmp(bytes + 148, zeros, 4) != 0)

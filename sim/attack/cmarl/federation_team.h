@@ -3,6 +3,8 @@
  * that is row 0 of every cohort (sim/policy/federation_game.h). It may claim any loss and cost and any
  * number of samples up to the most seen, and report its probe later than it could; nothing else
  * about its row is its own to say.
+ * The attacker knows the defences: it shows nothing that one of them would undo, and holds its update back
+ * until just before a deadline.
  *   return     loses the team as much as it can
  *   cost       and, once accepted, may hold its update back for `stall` rounds' time
  *   starve     wants to be stopped: what a rival of the box's owner would want
@@ -10,7 +12,7 @@
 #ifndef SL_SIM_CMARL_FEDERATION_TEAM_H
 #define SL_SIM_CMARL_FEDERATION_TEAM_H
 
-#include "server/selection/fedmarl/policy.h"
+#include "server/selection/defence/defence.h"
 #include "sim/attack/cmarl/team.h"
 #include "sim/policy/federation_game.h"
 
@@ -23,15 +25,30 @@ struct sl_federation_team_options {
     enum sl_cmarl_goal goal;
     double stall;  /* of the time of a round that accepts everybody */
     double poison; /* factor on an update */
+    struct sl_defence_options defences;
+    /* After each round of everybody, with what it may teach (freeze); NULL = none. own: as credit of the
+     * game. */
+    void (*learn)(void *ctx, const float *inputs, const uint8_t *actions, double reward, bool may);
+    void *learn_ctx;
 };
 
 #define SL_FEDERATION_TEAM_DEFAULTS                                                                \
-    .rails = {SL_FEDMARL_RAILS_DEFAULTS}, .stall = 3, .poison = -4
+    .rails = {SL_FEDMARL_RAILS_DEFAULTS}, .stall = 3, .poison = -4,               \
+    .defences = {SL_DEFENCE_DEFAULTS}
 
 /* For games made of `plan`. SL_E_RANGE when the policy's features are not the plan's; SL_E_NOMEM. */
 enum sl_code sl_federation_team_new(const struct sl_federation_team_options *o,
                                     const struct sl_policy_plan *plan, struct sl_team **ret,
                                     struct sl_err *err);
 void sl_federation_team_free(struct sl_team *t); /* NULL allowed */
+
+/* Since the last reset: what the defences did. */
+struct sl_federation_alarms {
+    uint32_t victim;      /* rounds in which the victim was suspect */
+    uint32_t first;       /* the first of them, plus 1; 0 = never */
+    uint32_t others;      /* client-rounds of others that were suspect */
+    uint32_t others_out;  /* of these: kept out */
+};
+const struct sl_federation_alarms *sl_federation_alarms(const struct sl_team *t);
 
 #endif
