@@ -21,18 +21,30 @@ case "$mode" in
 esac
 
 log=$(mktemp -d)
-trap 'rm -rf "$log"' EXIT
 started=$SECONDS
-passed=0
-failed=0
+second=
+export lane=first
+: >"$log/sums"
+# ends what a second lane still runs, with all that it started
+trap '[ -z "$second" ] || kill -- "-$second" 2>/dev/null; rm -rf "$log"' EXIT
 
 note() { printf '[%4ds] %s\n' $((SECONDS - started)) "$*"; }
 
+# add PASSED FAILED: to the sums of all lanes
+add() { echo "$1 $2" >>"$log/sums"; }
+
 finish() {
+    [ $lane = first ] || exit
     note "done"
-    echo "$passed passed, $failed failed"
-    [ "$failed" -eq 0 ]
+    awk '{p += $1; f += $2} END {print p + 0 " passed, " f + 0 " failed"; exit f != 0}' "$log/sums"
     exit
+}
+
+# broken: what the log of this lane says; ends the lane
+broken() {
+    grep -E -A8 'FAILED|error|ERROR' "$log/$lane" | head -n 60
+    add 0 1
+    finish
 }
 
 # step NAME COMMAND...: a thing that passes or fails as a whole
@@ -40,34 +52,28 @@ step() {
     local name=$1
     shift
     note "$name"
-    if "$@" >"$log/out" 2>&1; then
-        passed=$((passed + 1))
+    if "$@" >"$log/$lane" 2>&1; then
+        add 1 0
     else
-        failed=$((failed + 1))
+        add 0 1
         echo "FAILED: $name"
-        tail -n 60 "$log/out"
+        tail -n 60 "$log/$lane"
     fi
 }
 
-# configure DIR MESON-OPTIONS...: once; a failure ends the run
+# configure DIR MESON-OPTIONS...: once; a failure ends the lane
 configure() {
     local dir=$1
     shift
     note "build $dir ($*)"
-    if [ ! -f "$dir/build.ninja" ]; then
-        meson setup "$dir" "$@" >"$log/out" 2>&1 || { cat "$log/out"; failed=$((failed + 1)); finish; }
-    fi
+    [ -f "$dir/build.ninja" ] || meson setup "$dir" "$@" >"$log/$lane" 2>&1 || broken
 }
 
-# build DIR MESON-OPTIONS...: configures, compiles all; a failure ends the run
-build() {
+# compile DIR TARGET...: all without targets; a failure ends the lane
+compile() {
     local dir=$1
-    configure "$@"
-    if ! ninja -C "$dir" >"$log/out" 2>&1; then
-        grep -E -A8 'FAILED|error' "$log/out" | head -n 60
-        failed=$((failed + 1))
-        finish
-    fi
+    shift
+    ninja -C "$dir" "$@" >"$log/$lane" 2>&1 || broken
 }
 
 # suites DIR SUITE... [-SUITE...]: runs meson suites without those behind a dash, after building what they
@@ -83,44 +89,56 @@ suites() {
         esac
     done
     note "$dir: $*"
-    meson test -C "$dir" --print-errorlogs "${args[@]}" >"$log/out" 2>&1
+    meson test -C "$dir" --print-errorlogs "${args[@]}" >"$log/$lane" 2>&1
     local rc=$?
     local ok bad
-    ok=$(sed -n 's/^Ok: *\([0-9]*\).*/\1/p' "$log/out" | tail -n 1)
-    bad=$(awk '/^(Fail|Timeout|Unexpected Pass):/ {n += $NF} END {print n + 0}' "$log/out")
+    ok=$(sed -n 's/^Ok: *\([0-9]*\).*/\1/p' "$log/$lane" | tail -n 1)
+    bad=$(awk '/^(Fail|Timeout|Unexpected Pass):/ {n += $NF} END {print n + 0}' "$log/$lane")
     if [ "$rc" -ne 0 ] && [ "$bad" -eq 0 ]; then bad=1; fi
-    passed=$((passed + ${ok:-0}))
-    failed=$((failed + bad))
+    add "${ok:-0}" "$bad"
     if [ "$bad" -ne 0 ]; then
-        grep -vE '^ *[0-9]+/[0-9]+ .* OK ' "$log/out" | tail -n 150
+        grep -vE '^ *[0-9]+/[0-9]+ .* OK ' "$log/$lane" | tail -n 150
     fi
+}
+
+# The second lane: what clang and the sanitizers find. It fills the time in which the first one waits for
+# its daemons, and gives way to it.
+sanitizers() {
+    export CC=clang
+    configure build-clang -Dwerror=true
+    compile build-clang sim/starling-sim
+    step "gcc and clang builds give the same model" scripts/same-digest.sh build-test build-clang
+    export LSAN_OPTIONS=suppressions=$PWD/tests/lsan.supp:print_suppressions=0
+    configure build-asan -Dwerror=true -Db_sanitize=address,undefined -Doptimization=1
+    suites build-asan unit kernels fuzz scenario
+    unset CC
+    configure build-tsan -Db_sanitize=thread -Doptimization=1
+    suites build-tsan threads
+    [ "$mode" = --full ] || step "fuzzing, 2 minutes in all" scripts/fuzz.sh --total 110
+    touch "$log/ended"
 }
 
 scripts/bootstrap.sh || { echo "0 passed, 1 failed"; exit 1; }
 
-build build-test -Dwerror=true -Dcrash_points=true
+configure build-test -Dwerror=true -Dcrash_points=true
+compile build-test
 if [ "$mode" = --slow ]; then
     suites build-test slow
     finish
 fi
-if [ -z "$mode" ] || [ "$mode" = --full ]; then
+if [ "$mode" != --quick ]; then
     step "style: includes point one way, formatting, packages listed" scripts/check-style.sh
+    set -m
+    (lane=second; renice -n 19 "$BASHPID" >/dev/null; sanitizers) &
+    second=$!
+    set +m
 fi
 suites build-test unit kernels golden fuzz
 [ "$mode" = --quick ] && finish
 suites build-test scenario system
-
-export CC=clang
-build build-clang -Dwerror=true
-unset CC
-suites build-clang unit golden -trajectories
-step "gcc and clang builds give the same model" scripts/same-digest.sh build-test build-clang
-
-export LSAN_OPTIONS=suppressions=$PWD/tests/lsan.supp:print_suppressions=0
-configure build-asan -Db_sanitize=address,undefined -Doptimization=1
-suites build-asan unit kernels fuzz scenario
-configure build-tsan -Db_sanitize=thread -Doptimization=1
-suites build-tsan threads
+wait "$second"
+second=
+[ -e "$log/ended" ] || { echo "FAILED: the sanitizers did not come to their end"; add 0 1; }
 
 if [ "$mode" = --full ]; then
     suites build-test slow
@@ -129,7 +147,5 @@ if [ "$mode" = --full ]; then
     step "arm64: golden vectors and the model of a FAST round under qemu" scripts/arm64.sh
     step "valgrind" scripts/valgrind.sh build-test
     step "coverage" scripts/coverage.sh
-else
-    step "fuzzing, 2 minutes in all" scripts/fuzz.sh --total 110
 fi
 finish

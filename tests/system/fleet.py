@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -111,6 +112,20 @@ class Daemon:
             return f.read()
 
 
+def free_port():
+    """A port below those that the kernel gives to connections: a client that dials a coordinator which is
+    down can then not get the coordinator's own port, and two fleets stay out of each other's way."""
+    for port in random.SystemRandom().sample(range(12000, 32000), 100):
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    raise Failure("none of 100 ports drawn from 12000 to 31999 is free")
+
+
 class Fleet:
     """with Fleet(20) as f: f.start(); f.submit(plan); f.finish()"""
 
@@ -119,7 +134,7 @@ class Fleet:
         self.dir = tempfile.mkdtemp(prefix="sl")
         self.socket = os.path.join(self.dir, "admin.sock")
         self.server_conf, self.client_conf, self.env = server_conf, client_conf, env or {}
-        self.server, self.clients, self.port, self.key = None, {}, 0, ""
+        self.server, self.clients, self.port, self.key = None, {}, free_port(), ""
 
     def __enter__(self):
         return self
@@ -166,8 +181,6 @@ log: {self.log}
         self.server = Daemon([SERVER, "--config", conf, *args], self.path("server.log"), self.env)
         self.server.start(env)
         self.wait_server()
-        if self.port == 0: # the same port after a restart, so that clients find it again
-            self.port = self.status()["network"]["port"]
         return self
 
     def wait_server(self):
