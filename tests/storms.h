@@ -4,7 +4,7 @@
 #ifndef SL_TESTS_STORMS_H
 #define SL_TESTS_STORMS_H
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef SL_SANITIZED
 #define SL_STORMS(n) (((n) + 3) / 4)
 #else
 #define SL_STORMS(n) (n)

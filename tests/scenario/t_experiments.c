@@ -247,7 +247,7 @@ static void a_gate_saves_messages_and_its_window_bridges_losses(void **state)
     json_decref(lines);
 }
 
-#if !defined(__SANITIZE_ADDRESS__) /* these need trainings of some length */
+#ifndef SL_SANITIZED /* these need trainings of some length */
 
 /* Means over the seeds, in percent. */
 static double percent(const json_t *lines, const char *part, const char *setting,
@@ -476,7 +476,7 @@ int main(void)
         IN_FOLDER(a_folder_belongs_to_one_process),
         IN_FOLDER(revealed_terms_buy_accuracy),
         IN_FOLDER(a_gate_saves_messages_and_its_window_bridges_losses),
-#if !defined(__SANITIZE_ADDRESS__)
+#ifndef SL_SANITIZED
         IN_FOLDER(widths_of_fast_have_their_order),
         IN_FOLDER(ternary_nets_learn_and_lose_to_full_precision),
         IN_FOLDER(updates_take_the_bits_they_promise),

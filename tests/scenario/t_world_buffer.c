@@ -11,7 +11,7 @@
 
 #include "tests/scenario/fixture.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef SL_SANITIZED
 #define STORMS 20 /* ten times slower */
 #else
 #define STORMS 120
