@@ -364,7 +364,7 @@ static void an_archive_cut_anywhere_is_refused(void **state)
 static void a_changed_byte_never_changes_values(void **state)
 {
     struct bytes b = two_arrays();
-    struct sl_npz good, z;
+    struct sl_npz good, z = {0};
     assert_int_equal(sl_npz_open("f", b.at, b.n, &good, NULL), SL_OK);
     size_t refused = 0;
     for (size_t i = 0; i < b.n; i++) {
