@@ -7,6 +7,7 @@
 
 #include <sodium.h>
 
+#include "common/address.h"
 #include "common/file.h"
 #include "common/schema.h"
 
@@ -26,14 +27,6 @@ struct server_file {
     char sync[16];
 };
 
-static enum sl_code refuse_http(const struct sl_schema_in *in, const struct sl_yaml_node *node,
-                                void *object, struct sl_err *err)
-{
-    (void)object;
-    return sl_schema_fail(in, node, "http", err, SL_E_INPUT,
-                          "is not available (status: starlingctl over admin_socket)");
-}
-
 #define SERVER(field)                                                                    \
     .offset = offsetof(struct server_file, field),                                       \
     .size = sizeof(((struct server_file *)0)->field)
@@ -48,7 +41,7 @@ static const struct sl_row server_rows[] = {
     {.path = "identity", .type = SL_FIELD_PATH, SERVER(c.identity), .flags = SL_ROW_FILLED},
     {.path = "admin_socket", .type = SL_FIELD_PATH, SERVER(c.admin_socket),
      .flags = SL_ROW_FILLED},
-    {.path = "http", .type = SL_FIELD_OTHER, .read = refuse_http},
+    {.path = "http", .type = SL_FIELD_TEXT, SERVER(c.http), .flags = SL_ROW_FILLED},
     {.path = "log", .type = SL_FIELD_ENUM, SERVER(c.log), .names = log_levels},
     {.path = "limits.max_clients", .type = SL_FIELD_WHOLE, SERVER(c.max_clients), .lo = 1,
      .hi = SL_CLIENTS_MAX},
@@ -114,7 +107,7 @@ struct source {
     size_t n_overrides;
 };
 
-static enum sl_code bind(const struct source *from, const struct sl_schema *schema, void *object,
+static enum sl_code bind_text(const struct source *from, const struct sl_schema *schema, void *object,
                          struct sl_yaml_doc *doc, struct sl_err *err)
 {
     const struct sl_schema_in in = {.where = from->where, .folder = from->folder};
@@ -153,6 +146,17 @@ static enum sl_code check_url(const struct source *from, const struct sl_yaml_do
                           "%.60s must be tcp://HOST:PORT (port 0 to 65535)", url);
 }
 
+static enum sl_code check_address(const struct source *from, const struct sl_yaml_doc *doc,
+                                  const char *key, const char *text, struct sl_err *err)
+{
+    const struct sl_schema_in in = {.where = from->where};
+    struct sockaddr_storage sa;
+    if (sl_address_parse(text, &sa))
+        return SL_OK;
+    return sl_schema_fail(&in, sl_yaml_get(doc->root, key), key, err, SL_E_INPUT,
+                          "%.60s must be ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080", text);
+}
+
 /* Options of a synthetic set are no path. */
 static void keep_options(const struct sl_yaml_doc *doc, const char *dataset,
                          char path[SL_CONFIG_PATH])
@@ -174,9 +178,11 @@ enum sl_code sl_server_config_parse(const char *text, size_t n, const char *wher
                                   .max_clients = 10000,
                                   .handshakes_per_s = 1000,
                                   .requests_per_client = 64}};
-    enum sl_code rc = bind(&from, &server_schema, &f, &doc, err);
+    enum sl_code rc = bind_text(&from, &server_schema, &f, &doc, err);
     if (rc == SL_OK)
         rc = check_url(&from, &doc, "listen", f.c.listen, err);
+    if (rc == SL_OK && f.c.http[0] != '\0')
+        rc = check_address(&from, &doc, "http", f.c.http, err);
     if (rc == SL_OK)
         rc = place(f.c.state_dir, "identity", "identity", where, f.c.identity, err);
     if (rc == SL_OK)
@@ -253,7 +259,7 @@ enum sl_code sl_client_config_parse(const char *text, size_t n, const char *wher
               .log = SL_LOG_INFO,
               .slowdown = 1.0,
               .hardware.accelerator = SL_ACCELERATOR_DEFAULTS}};
-    enum sl_code rc = bind(&from, &client_schema, &f, &doc, err);
+    enum sl_code rc = bind_text(&from, &client_schema, &f, &doc, err);
     if (rc == SL_OK)
         rc = finish_client(&from, &doc, &f, err);
     sl_yaml_deinit(&doc);

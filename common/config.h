@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/address.h"
 #include "common/error.h"
 #include "common/log.h"
 #include "common/plan.h"
@@ -26,6 +27,7 @@ struct sl_server_config {
     char state_dir[SL_CONFIG_PATH];   /* required */
     char identity[SL_CONFIG_PATH];    /* key file; default STATE_DIR/identity */
     char admin_socket[SL_CONFIG_PATH]; /* default STATE_DIR/admin.sock */
+    char http[SL_ADDRESS_TEXT];       /* status page, ADDRESS:PORT; "" = none */
     enum sl_log_level log;            /* info */
     uint32_t max_clients;             /* limits.max_clients, 10000 */
     uint32_t handshakes_per_s;        /* limits.handshakes_per_s, 1000; 0 = no limit */

@@ -22,7 +22,7 @@ if [ ! -f "$root/ready" ]; then
     rm -rf "$root"
     dev=libc6-dev,libgcc-12-dev,libnng-dev,libsodium-dev,libopenblas-dev,libopenblas-pthread-dev
     dev=$dev,libuv1-dev,libprotobuf-c-dev,libcmocka-dev,libsystemd-dev,libsqlite3-dev,libyaml-dev
-    dev=$dev,libjansson-dev,zlib1g-dev,libxxhash-dev
+    dev=$dev,libjansson-dev,libmicrohttpd-dev,zlib1g-dev,libxxhash-dev
     mmdebstrap --quiet --architectures=arm64 --variant=extract --include="$dev" bookworm "$root"
     touch "$root/ready"
 fi

@@ -9,7 +9,7 @@ set -euo pipefail
 build=(build-essential pkg-config meson ninja-build cmake
     libnng-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler libuv1-dev
     libopenblas-dev libsodium-dev libsystemd-dev libsqlite3-dev libyaml-dev
-    libjansson-dev zlib1g-dev libxxhash-dev dataset-fashion-mnist)
+    libjansson-dev libmicrohttpd-dev zlib1g-dev libxxhash-dev dataset-fashion-mnist)
 tests=(libcmocka-dev clang llvm libclang-rt-14-dev clang-format valgrind gcovr iproute2
     python3 python3-numpy mandoc)
 bench=(python3-torch python3-numpy)

@@ -18,6 +18,7 @@
 #include "common/report.h"
 #include "server/admin.h"
 #include "server/coordinator.h"
+#include "server/http.h"
 #include "server/service.h"
 
 #define WORKERS 2
@@ -36,7 +37,9 @@ struct daemon {
     struct sl_store *store;
     struct sl_coordinator *coordinator;
     struct sl_service *service;
+    struct sl_command_env commands;
     struct sl_admin *admin;
+    struct sl_http *http; /* NULL = no page */
     struct sl_report *report;
     json_t *replay;
     uint8_t secret[SL_KEYFILE_KEY], public_key[SL_KEYFILE_KEY];
@@ -103,14 +106,21 @@ static void service_closed(void *ctx)
     uv_close((uv_handle_t *)&d->hup, NULL);
 }
 
+static void close_doors(struct daemon *d)
+{
+    sl_admin_close(d->admin);
+    sl_http_close(d->http);
+    d->admin = NULL;
+    d->http = NULL;
+}
+
 /* Every job is over: stop listening, then let the loop run dry. */
 static void begin_close(struct daemon *d)
 {
     d->phase = CLOSING;
     d->closing_since_ms = now_ms(d);
     sl_notify("STOPPING=1");
-    sl_admin_close(d->admin);
-    d->admin = NULL;
+    close_doors(d);
     sl_service_close(d->service, service_closed, d);
 }
 
@@ -309,19 +319,22 @@ static enum sl_code open_service(struct daemon *d)
     return rc;
 }
 
-static enum sl_code open_admin(struct daemon *d)
+/* What operators ask: the admin socket and the status page. */
+static enum sl_code open_doors(struct daemon *d)
 {
-    struct sl_admin_config admin = {.path = d->options->config->admin_socket,
-                                    .log = d->log,
-                                    .coordinator = d->coordinator,
-                                    .store = d->store,
-                                    .server_key = d->public_key,
-                                    .ctx = d,
-                                    .now_ms = now_ms,
-                                    .add_status = add_status,
-                                    .revoked = revoked,
-                                    .drain = admin_drain};
-    return sl_admin_open(&d->loop, &admin, &d->admin, &d->err);
+    const struct sl_server_config *config = d->options->config;
+    d->commands = (struct sl_command_env){.coordinator = d->coordinator,
+                                          .store = d->store,
+                                          .server_key = d->public_key,
+                                          .ctx = d,
+                                          .now_ms = now_ms,
+                                          .add_status = add_status,
+                                          .revoked = revoked,
+                                          .drain = admin_drain};
+    enum sl_code rc = sl_admin_open(&d->loop, config->admin_socket, &d->commands, &d->admin, &d->err);
+    if (rc == SL_OK && config->http[0] != '\0')
+        rc = sl_http_open(&d->loop, config->http, &d->commands, d->log, &d->http, &d->err);
+    return rc;
 }
 
 static enum sl_code start_plan(struct daemon *d)
@@ -350,7 +363,7 @@ static enum sl_code open_all(struct daemon *d)
         rc = open_core(d);
     if (rc == SL_OK) {
         sl_service_serve(d->service, d->coordinator);
-        rc = open_admin(d);
+        rc = open_doors(d);
     }
     if (rc == SL_OK)
         rc = start_plan(d);
@@ -393,8 +406,7 @@ enum sl_code sl_daemon_run(const struct sl_daemon_options *options, struct sl_er
         uv_run(&d->loop, UV_RUN_DEFAULT);
         rc = d->result;
     } else {
-        if (d->admin != NULL)
-            sl_admin_close(d->admin);
+        close_doors(d);
         if (d->service != NULL)
             sl_service_close(d->service, service_closed, d);
         else

@@ -59,13 +59,14 @@ static void every_key_of_a_server_config_is_read(void **state)
     struct sl_server_config c;
     struct sl_err err = {0};
     const char *text = "listen: tcp://[::1]:0\nstate_dir: /s\nidentity: k\nadmin_socket: a\n"
-                       "log: debug\n"
+                       "http: '[::1]:0'\nlog: debug\n"
                        "limits: {max_clients: 7, handshakes_per_s: 0, requests_per_client: 5}\n"
                        "state: {sync: every-update}\ndata: {dataset: csv, path: d}\n";
     assert_int_equal(server(text, "/etc/x", NULL, &c, &err), SL_OK);
     assert_string_equal(c.state_dir, "/s");
     assert_string_equal(c.identity, "/etc/x/k");
     assert_string_equal(c.admin_socket, "/etc/x/a");
+    assert_string_equal(c.http, "[::1]:0");
     assert_int_equal(c.log, SL_LOG_DEBUG);
     assert_int_equal(c.max_clients, 7);
     assert_int_equal(c.handshakes_per_s, 0);
@@ -170,7 +171,13 @@ static void bad_server_configs_are_refused(void **state)
         {"listen: tcp\nstate_dir: s\n",
          "s:1: listen: tcp must be tcp://HOST:PORT (port 0 to 65535)"},
         {SERVER "http: tcp://a:80\n",
-         "s:3: http: is not available (status: starlingctl over admin_socket)"},
+         "s:3: http: tcp://a:80 must be ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080"},
+        {SERVER "http: localhost:80\n",
+         "s:3: http: localhost:80 must be ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080"},
+        {SERVER "http: 127.0.0.1:65536\n",
+         "s:3: http: 127.0.0.1:65536 must be ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080"},
+        {SERVER "http: '::1:80'\n",
+         "s:3: http: ::1:80 must be ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080"},
         {SERVER "port: 5\n", "s:3: port: unknown key (allowed here: listen, state_dir, identity, "
                              "admin_socket, http, log, limits, state, data)"},
         {SERVER "limits: {max_peers: 5}\n",
