@@ -22,10 +22,14 @@ while [ $# -gt 0 ]; do
 done
 scripts/bootstrap.sh || exit 1
 dir=build-fuzz
+counters=()
+if [ $coverage = yes ]; then
+    dir=build-fuzz-coverage
+    counters=(-Dc_args='-fprofile-instr-generate -fcoverage-mapping' -Dc_link_args='-fprofile-instr-generate')
+fi
 if [ ! -f $dir/build.ninja ]; then
-    CC=clang meson setup $dir -Dfuzzers=true -Dtests=true -Db_sanitize=address,undefined \
-        -Dc_args='-fprofile-instr-generate -fcoverage-mapping' \
-        -Dc_link_args='-fprofile-instr-generate' >/dev/null || exit 1
+    CC=clang meson setup $dir -Dfuzzers=true -Dtests=true -Db_sanitize=address,undefined "${counters[@]}" \
+        >/dev/null || exit 1
 fi
 targets=()
 for f in tests/fuzz/fuzz_*.c; do targets+=("$(basename "$f" .c)"); done

@@ -7,7 +7,7 @@
 #   scripts/test.sh --slow     suite slow alone
 #   scripts/test.sh --full     all of it and: slow, Valgrind, coverage, long kill storms, fuzzing
 #                              for 60 s a target
-# Build folders: build-test, build-clang, build-asan, build-tsan, build-fuzz beside the sources.
+# Build folders: build-test (gcc), build-asan (clang), build-tsan, build-fuzz beside the sources.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -105,11 +105,10 @@ suites() {
 # its daemons, and gives way to it.
 sanitizers() {
     export CC=clang
-    configure build-clang -Dwerror=true
-    compile build-clang sim/starling-sim
-    step "gcc and clang builds give the same model" scripts/same-digest.sh build-test build-clang
+    configure build-asan -Dwerror=true -Db_sanitize=address,undefined
+    compile build-asan sim/starling-sim
     export LSAN_OPTIONS=suppressions=$PWD/tests/lsan.supp:print_suppressions=0
-    configure build-asan -Dwerror=true -Db_sanitize=address,undefined -Doptimization=1
+    step "gcc and clang builds give the same model" scripts/same-digest.sh build-test build-asan
     suites build-asan unit kernels fuzz scenario
     unset CC
     configure build-tsan -Db_sanitize=thread -Doptimization=1

@@ -5,7 +5,7 @@
 #define SL_TESTS_STORMS_H
 
 #ifdef SL_SANITIZED
-#define SL_STORMS(n) (((n) + 3) / 4)
+#define SL_STORMS(n) (((n) + 9) / 10)
 #else
 #define SL_STORMS(n) (n)
 #endif

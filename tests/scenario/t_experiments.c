@@ -414,7 +414,7 @@ static void every_model_takes_the_sphere(void **state)
 
 static void robust_rules_withstand_flipped_signs(void **state)
 {
-    static const char *const all[] = {"all/*", NULL};
+    static const char *const all[] = {"all/*,none/*", "all/*,sign-flip/*", NULL};
     static const char *const rules[] = {"median", "trimmed-mean", "krum",
                                         "geometric-median"};
     struct sl_experiment_job job = job_of("robust", all, 1, 2);
@@ -465,8 +465,10 @@ static void every_strategy_learns(void **state)
 }
 #endif
 
-int main(void)
+int main(int argc, char **argv)
 {
+    (void)argc;
+    (void)argv;
     sl_accel_init();
 #define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, make_folder, drop_folder)
     const struct CMUnitTest tests[] = {
@@ -483,11 +485,17 @@ int main(void)
         IN_FOLDER(buffers_meet_a_target_in_half_the_time_of_rounds),
         IN_FOLDER(a_federation_feels_the_widths),
         IN_FOLDER(calibration_carries_the_sphere),
-        IN_FOLDER(every_model_takes_the_sphere),
         IN_FOLDER(robust_rules_withstand_flipped_signs),
-        IN_FOLDER(drawn_cohorts_meet_attackers),
-        IN_FOLDER(every_strategy_learns),
 #endif
     };
+#ifndef SL_SANITIZED
+    const struct CMUnitTest slow[] = {
+        IN_FOLDER(every_model_takes_the_sphere),
+        IN_FOLDER(drawn_cohorts_meet_attackers),
+        IN_FOLDER(every_strategy_learns),
+    };
+    if (argc > 1 && strcmp(argv[1], "slow") == 0)
+        return cmocka_run_group_tests_name("experiments, more of them", slow, NULL, NULL);
+#endif
     return cmocka_run_group_tests_name("experiments", tests, NULL, NULL);
 }

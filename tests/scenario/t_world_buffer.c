@@ -10,12 +10,9 @@
 #include <cmocka.h>
 
 #include "tests/scenario/fixture.h"
+#include "tests/storms.h"
 
-#ifdef SL_SANITIZED
-#define STORMS 20 /* ten times slower */
-#else
-#define STORMS 120
-#endif
+#define STORMS SL_STORMS(120)
 
 static void assert_ok(const struct outcome *o, const char *what, uint64_t seed)
 {
