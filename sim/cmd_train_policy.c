@@ -15,9 +15,11 @@
 #include "common/mem.h"
 #include "common/report.h"
 #include "server/selection/fedmarl/record.h"
+#include "sim/attack/cmarl/harden.h"
 #include "sim/commands.h"
 #include "sim/policy/compare.h"
 #include "sim/policy/learn.h"
+#include "sim/policy/usual.h"
 
 #define LOG_MAX ((size_t)1 << 32)
 
@@ -308,6 +310,11 @@ static enum sl_code run(struct session *s, struct sl_err *err)
     if (rc == SL_OK)
         rc = s->o->records != NULL ? train_from_records(s, v, &p.net, err)
                                    : train(s, v, &p.net, err);
+    if (rc == SL_OK && s->o->records == NULL)
+        rc = sl_cmarl_harden(&s->plan, s->table, s->workers, &p, err);
+    if (rc == SL_OK && s->o->records == NULL)
+        rc = sl_policy_usual(s->games[0], &p.net, s->plan.seed,
+                             s->plan.training.evaluation_episodes, &p.usual, err);
     if (rc == SL_OK)
         rc = save(s, &p, err);
     if (rc == SL_OK)

@@ -42,7 +42,7 @@ struct sl_experiment {
 
 extern const struct sl_experiment sl_experiment_fast, sl_experiment_tr, sl_experiment_rtn,
     sl_experiment_uplink, sl_experiment_spherefed, sl_experiment_robust,
-    sl_experiment_strategies, sl_experiment_fedbuff, sl_experiment_tmc;
+    sl_experiment_strategies, sl_experiment_fedbuff, sl_experiment_tmc, sl_experiment_cmarl;
 
 /* By number from 0; NULL beyond the last. */
 const struct sl_experiment *sl_experiment_at(size_t i);

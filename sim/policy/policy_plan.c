@@ -86,6 +86,8 @@ static const struct sl_row rows[] = {
     COUNT("training.validate_every", training.validate_every, 1, 1000000),
     COUNT("training.validation_episodes", training.validation_episodes, 1, 10000),
     COUNT("training.evaluation_episodes", training.evaluation_episodes, 1, 10000),
+    COUNT("training.adversaries", training.adversaries, 0, 20),
+    COUNT("training.adversary_episodes", training.adversary_episodes, 1, 10000000),
 };
 static const struct sl_schema schema = {rows, sizeof(rows) / sizeof(rows[0])};
 
@@ -114,7 +116,8 @@ void sl_policy_plan_default(struct sl_policy_plan *ret)
                      .updates_per_step = 1,
                      .validate_every = 10,
                      .validation_episodes = 24,
-                     .evaluation_episodes = 40},
+                     .evaluation_episodes = 40,
+                     .adversary_episodes = 160},
     };
 }
 

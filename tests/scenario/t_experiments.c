@@ -43,19 +43,15 @@ static int drop_folder(void **state)
 
 static const uint64_t seeds[] = {1, 2, 3};
 
-/* only ends with a NULL. */
 static struct sl_experiment_job job_of(const char *name, const char *const *only,
                                        size_t n_seeds, unsigned jobs)
 {
-    size_t n_only = 0;
-    while (only[n_only] != NULL)
-        n_only++;
     return (struct sl_experiment_job){
         .experiment = sl_experiment_find(name),
         .options = {.seeds = seeds, .n_seeds = n_seeds, .quick = true},
         .dir = folder,
         .only = only,
-        .n_only = n_only,
+        .n_only = only[0] == NULL ? 0 : 1,
         .jobs = jobs,
         .quiet = true};
 }
@@ -248,6 +244,27 @@ static void a_gate_saves_messages_and_its_window_bridges_losses(void **state)
                         sl_result_number(r, "heavy.w0.share")};
     for (int i = 0; i < 3; i++)
         assert_true(shares[i] > shares[i + 1] + 0.01);
+    json_decref(lines);
+}
+
+/* An untrained policy that accepts everybody: what is left of the attack is the weapon. */
+static void an_influence_cap_takes_an_attackers_weapon_away_half_the_time(void **state)
+{
+    static const char *const cap[] = {"cost/cap/*", NULL};
+    static const char *const none[] = {"cost/none/*", NULL};
+    struct sl_experiment_job job = job_of("cmarl", cap, 1, 1);
+    run(&job);
+    job = job_of("cmarl", none, 1, 1);
+    run(&job);
+    json_t *lines = read_results();
+    const json_t *with = result_of(lines, json_object_get(json_array_get(lines, 0), "cell"));
+    const json_t *without = result_of(lines, json_object_get(json_array_get(lines, 1), "cell"));
+    const double clean = sl_result_number(without, "clean.team");
+    assert_true(sl_result_number(without, "worst.team") < clean);
+    assert_true(sl_result_number(with, "worst.team") > sl_result_number(without, "worst.team"));
+    assert_true(sl_result_number(with, "worst.share") < sl_result_number(without, "worst.share"));
+    assert_true(sl_result_number(without, "worst.latency") >
+                sl_result_number(without, "clean.latency"));
     json_decref(lines);
 }
 
@@ -481,6 +498,7 @@ int main(int argc, char **argv)
         IN_FOLDER(what_is_no_result_is_refused),
         IN_FOLDER(a_folder_belongs_to_one_process),
         IN_FOLDER(revealed_terms_buy_accuracy),
+        IN_FOLDER(an_influence_cap_takes_an_attackers_weapon_away_half_the_time),
         IN_FOLDER(a_gate_saves_messages_and_its_window_bridges_losses),
 #ifndef SL_SANITIZED
         IN_FOLDER(widths_of_fast_have_their_order),

@@ -26,8 +26,7 @@ static const struct rig_plan two_rounds = {.rounds = 2, .clients = CLIENTS};
 
 /* --- clients ------------------------------------------------------------------------------------- */
 
-/* Of n samples, at most SAMPLES. */
-static struct sl_calib statistics_of(uint32_t client, size_t n)
+static struct sl_calib statistics(uint32_t client)
 {
     const struct sl_calib_shape shape = {.width = WIDTH, .classes = CLASSES, .bias = true};
     struct sl_calib c;
@@ -36,19 +35,14 @@ static struct sl_calib statistics_of(uint32_t client, size_t n)
     double z[SAMPLES * WIDTH];
     int32_t labels[SAMPLES];
     sl_rng_init(&r, &(struct sl_rng_id){.seed = 7, .purpose = SL_RNG_TEST, .client = client});
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < SAMPLES; i++) {
         labels[i] = (int32_t)(i % CLASSES);
         for (size_t j = 0; j < WIDTH; j++)
             z[i * WIDTH + j] = j + 1 < WIDTH ? sl_rng_normal(&r) : 1;
     }
     assert_int_equal(sl_calib_init(&c, &shape, &err), SL_OK);
-    assert_int_equal(sl_calib_add(&c, z, labels, n, &err), SL_OK);
+    assert_int_equal(sl_calib_add(&c, z, labels, SAMPLES, &err), SL_OK);
     return c;
-}
-
-static struct sl_calib statistics(uint32_t client)
-{
-    return statistics_of(client, SAMPLES);
 }
 
 /* Their bytes as an update. */
@@ -334,56 +328,6 @@ static void a_wish_for_a_run_that_is_over_outlives_a_kill(void **state)
     rig_deinit(&r);
 }
 
-static void expect_measurement(struct rig *r, uint32_t client, uint64_t run)
-{
-    struct sl_msg m = {.kind = SL_MSG_EVAL_REPORT};
-    m.eval_report.run_id = run;
-    m.eval_report.eval = (struct sl_eval_counts){.samples = 4, .correct = 2, .loss_sum = 1};
-    assert_int_equal(rig_task(r, client).kind, SL_TASK_EVALUATE);
-    assert_true(rig_answer(r, rig_send(r, client, &m), SL_MSG_ACK)->ack.ok);
-}
-
-/* What was measured before the wish is of the old one. */
-static void a_wish_while_the_final_model_is_measured_has_the_new_one_measured(void **state)
-{
-    (void)state;
-    static const struct rig_plan measured = {
-        .rounds = 1, .clients = CLIENTS, .more = "evaluation: {where: clients, holdout: 0.2}\n"};
-    for (int killed = 0; killed < 2; killed++) {
-        struct rig r;
-        rig_init(&r);
-        uint64_t run = rig_start(&r, &measured);
-        struct rig_update u = rig_update(&r, run, 0, 0.125f);
-        u.meta.weight = u.meta.samples = 16; /* 4 of 20 are held out */
-        u.meta.steps = 2;
-        for (uint32_t k = 0; k < CLIENTS; k++)
-            rig_expect_put(&r, rig_put(&r, k, &u), SL_PUT_ACCEPTED, NULL);
-        rig_update_deinit(&u);
-        rig_expect_run(&r, "1 1 0 evaluating");
-        expect_measurement(&r, 0, run);
-        calibrate(&r);
-        if (killed) {
-            rig_kill(&r, true);
-            rig_boot(&r);
-        }
-        for (uint32_t k = 0; k < CLIENTS; k++) {
-            struct sl_calib c = statistics_of(k, 16);
-            u = as_update(&c, run, 0);
-            rig_expect_put(&r, rig_put(&r, k, &u), SL_PUT_ACCEPTED, NULL);
-            rig_update_deinit(&u);
-            sl_calib_deinit(&c);
-        }
-        assert_int_equal(rig_integer(rig_line(&r, "calibration", 0), "samples"), CLIENTS * 16);
-        rig_expect_run(&r, "1 1 0 evaluating");
-        for (uint32_t k = 0; k < CLIENTS; k++)
-            expect_measurement(&r, k, run);
-        rig_expect_run(&r, "1 1 0 over");
-        assert_int_equal(rig_lines(&r, "run_end"), 1);
-        assert_int_equal(rig_integer(json_object_get(rig_line(&r, "run_end", 0), "client_eval"), "samples"), 16);
-        rig_deinit(&r);
-    }
-}
-
 static void a_wish_during_a_calibration_is_one_for_another(void **state)
 {
     (void)state;
@@ -544,7 +488,6 @@ int main(void)
         cmocka_unit_test(a_kill_in_the_second_calibration_leaves_the_kept_ones_kept),
         cmocka_unit_test(a_wish_made_while_a_round_is_open_outlives_a_kill),
         cmocka_unit_test(a_wish_for_a_run_that_is_over_outlives_a_kill),
-        cmocka_unit_test(a_wish_while_the_final_model_is_measured_has_the_new_one_measured),
         cmocka_unit_test(a_wish_during_a_calibration_is_one_for_another),
         cmocka_unit_test(a_wish_that_can_not_be_journalled_is_not_acknowledged),
         cmocka_unit_test(explain_names_a_calibration_by_its_number),

@@ -13,7 +13,8 @@
 #include <cmocka.h>
 
 #include "accel/accel.h"
-#include "sim/attack/cmarl/federation_team.h"
+#include "sim/attack/cmarl/harden.h"
+#include "sim/attack/cmarl/haunted.h"
 #include "sim/attack/cmarl/jacobian.h"
 #include "tests/unit/stock_game.h"
 
@@ -584,6 +585,73 @@ static void a_weapon_costs_what_its_goal_says(void **state)
     world_close(&w);
 }
 
+static void half_of_the_haunted_episodes_are_attacked(void **state)
+{
+    struct world w;
+    struct sl_game *haunted, *plain;
+    struct sl_qnet attacker;
+    float seen[4 * 11], truth[4 * 11];
+    uint32_t lied = 0, honest = 0;
+    world_open(&w);
+    const struct sl_qnet_shape shape = {11, 8, 1, 3};
+    assert_int_equal(sl_qnet_new(&shape, 2, &attacker, NULL), SL_OK);
+    assert_int_equal(
+        sl_federation_game_new(&w.plan, w.table, SL_FEDERATION_POOL, &plain, NULL), SL_OK);
+    assert_int_equal(
+        sl_haunted_game_new(&w.plan, &w.policy, &attacker, plain, &haunted, NULL), SL_OK);
+    for (uint64_t seed = 0; seed < 40; seed++) {
+        bool differs[2];
+        for (int resident = 0; resident < 2; resident++) {
+            sl_federation_resident(w.game, resident == 1);
+            w.game->ops->reset(w.game, seed);
+            w.game->ops->observe(w.game, truth);
+            haunted->ops->reset(haunted, seed);
+            haunted->ops->observe(haunted, seen);
+            differs[resident] = memcmp(seen, truth, sizeof(seen)) != 0;
+            if (resident == 1 && differs[0] && differs[1]) /* only row 0 lies */
+                assert_memory_equal(seen + 11, truth + 11, 3 * 11 * sizeof(float));
+        }
+        honest += !differs[0];
+        lied += differs[0];
+    }
+    assert_true(honest > 8 && lied > 8);
+    sl_game_free(haunted);
+    sl_qnet_deinit(&attacker);
+    world_close(&w);
+}
+
+static void hardening_starts_from_the_policy_and_none_leaves_it(void **state)
+{
+    struct world w;
+    struct sl_err err = {.msg = ""};
+    float before[2000];
+    world_open(&w);
+    const size_t bytes = w.policy.net.n_values * sizeof(float);
+    assert_true(bytes <= sizeof(before));
+    memcpy(before, w.policy.net.values, bytes);
+    assert_int_equal(sl_cmarl_harden(&w.plan, w.table, w.workers, &w.policy, &err), SL_OK);
+    assert_memory_equal(before, w.policy.net.values, bytes);
+    w.plan.training.adversaries = 2;
+    w.plan.training.adversary_episodes = 16;
+    w.plan.training.validation_episodes = 2;
+    w.plan.learner.shape.hidden = 32;
+    w.plan.learner.warmup = w.plan.learner.batch;
+    if (sl_cmarl_harden(&w.plan, w.table, w.workers, &w.policy, &err) != SL_OK)
+        fail_msg("%s", err.msg);
+    assert_memory_not_equal(before, w.policy.net.values, bytes);
+    struct sl_vdn *v;
+    struct sl_qnet acting;
+    assert_int_equal(sl_vdn_new(&w.plan.learner, &v, NULL), SL_OK);
+    assert_int_equal(sl_qnet_new(&w.policy.net.shape, 0, &acting, NULL), SL_OK);
+    sl_vdn_start_from(v, &w.policy.net);
+    sl_vdn_acting(v, &acting);
+    for (size_t i = 0; i < acting.n_values; i++)
+        assert_true(fabsf(acting.values[i] - w.policy.net.values[i]) <= 1e-6f);
+    sl_qnet_deinit(&acting);
+    sl_vdn_free(v);
+    world_close(&w);
+}
+
 int main(void)
 {
     sl_accel_init();
@@ -603,6 +671,8 @@ int main(void)
         cmocka_unit_test(delays_and_stalls_pass_as_time_and_deadlines_end_them),
         cmocka_unit_test(a_late_update_is_not_in_the_model),
         cmocka_unit_test(a_weapon_costs_what_its_goal_says),
+        cmocka_unit_test(half_of_the_haunted_episodes_are_attacked),
+        cmocka_unit_test(hardening_starts_from_the_policy_and_none_leaves_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

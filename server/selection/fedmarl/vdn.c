@@ -92,6 +92,22 @@ void sl_vdn_free(struct sl_vdn *v)
     free(v);
 }
 
+/* With credit: F is the network in the learner's units, G is 0. */
+void sl_vdn_start_from(struct sl_vdn *v, const struct sl_qnet *net)
+{
+    const size_t actions = v->options.shape.n_actions;
+    const size_t rows = actions * v->options.shape.hidden, shared = net->n_values - rows - actions;
+    const float scale = v->options.credit ? SL_VDN_CREDIT_SCALE : 1;
+    float *w = v->net.values + shared, *b = v->net.values + v->net.n_values - v->net.shape.n_actions;
+    memset(w, 0, (v->net.n_values - shared) * sizeof(float));
+    memcpy(v->net.values, net->values, shared * sizeof(float));
+    for (size_t i = 0; i < rows; i++)
+        w[i] = net->values[shared + i] * scale;
+    for (size_t a = 0; a < actions; a++)
+        b[a] = net->values[shared + rows + a] * scale;
+    memcpy(v->target.values, v->net.values, v->net.n_values * sizeof(float));
+}
+
 const struct sl_vdn_options *sl_vdn_options_of(const struct sl_vdn *v)
 {
     return &v->options;

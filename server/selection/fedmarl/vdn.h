@@ -62,6 +62,9 @@ struct sl_vdn;
 enum sl_code sl_vdn_new(const struct sl_vdn_options *o, struct sl_vdn **ret, struct sl_err *err);
 void sl_vdn_free(struct sl_vdn *v); /* NULL allowed */
 
+/* Goes on from a network of options.shape instead of a new one, all of it as the team's part. */
+void sl_vdn_start_from(struct sl_vdn *v, const struct sl_qnet *net);
+
 const struct sl_vdn_options *sl_vdn_options_of(const struct sl_vdn *v);
 /* Writes the net that acts as the learner stands: ret, of options.shape, is overwritten. */
 void sl_vdn_acting(const struct sl_vdn *v, struct sl_qnet *ret);

@@ -294,6 +294,11 @@ const struct sl_federation_alarms *sl_federation_alarms(const struct sl_team *t)
     return &((const struct federation_team *)t)->alarms;
 }
 
+const float *sl_federation_team_inputs(const struct sl_team *t)
+{
+    return ((const struct federation_team *)t)->scratch;
+}
+
 const char *sl_cmarl_goal_name(enum sl_cmarl_goal goal)
 {
     static const char *const names[SL_GOALS] = {"return", "cost", "starve", "admission"};

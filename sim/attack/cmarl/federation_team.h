@@ -42,6 +42,9 @@ enum sl_code sl_federation_team_new(const struct sl_federation_team_options *o,
                                     struct sl_err *err);
 void sl_federation_team_free(struct sl_team *t); /* NULL allowed */
 
+/* Inputs of everybody as the last decision saw them, [n, n_inputs]: with the lie, and what was made of it. */
+const float *sl_federation_team_inputs(const struct sl_team *t);
+
 /* Since the last reset: what the defences did. */
 struct sl_federation_alarms {
     uint32_t victim;      /* rounds in which the victim was suspect */

@@ -95,7 +95,7 @@ static double step(struct sl_game *game, const uint8_t *actions, bool *ret_done)
     double l1 = 0, gap = s->q[natural] - s->q[target];
     const float *shown = craft(s, target, natural, lie);
     s->team->ops->decide(s->team, s->inner, s->o.victim, shown, weapon, all, &l1);
-    if (s->o.control == SL_SIEGE_DIRECT && s->available >> target & 1)
+    if (s->o.control == SL_SIEGE_DIRECT && target != natural)
         all[s->o.victim] = (uint8_t)target;
     count(s, target, natural, all[s->o.victim], l1);
     double reward = s->inner->ops->step(s->inner, all, ret_done);
