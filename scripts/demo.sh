@@ -71,6 +71,7 @@ listen: tcp://127.0.0.1:0
 state_dir: $out/server
 identity: $out/server.key
 admin_socket: $STARLING_SOCKET
+http: 127.0.0.1:0
 log: info
 CONF
 mkdir -p "$out/server"
@@ -104,6 +105,7 @@ echo "== training: $plan"
 set_args=()
 [ "$plan" = plans/demo.yaml ] && set_args+=(--set "data.partition.clients=$clients")
 [ "$quick" = yes ] && set_args+=(--set run.rounds=3)
+sed -n 's/.*status page at/page, as long as it lasts:/p' "$out/server.log"
 started=$(date +%s.%N)
 "$ctl" submit "$plan" "${set_args[@]}" >/dev/null
 status=0
