@@ -32,6 +32,8 @@ struct build {
         Starling__TaskFailed task_failed;
         Starling__EvalReport eval_report;
         Starling__Ack ack;
+        Starling__Probe probe;
+        Starling__Decision decision;
     };
     Starling__BlobRef blob[3];
     Starling__Settled settled;
@@ -542,6 +544,54 @@ static enum sl_code get_ack(const Starling__Message *in, struct sl_msg *m, struc
     return get_text(m->ack.reason, sizeof(m->ack.reason), in->ack->reason, "reason", err);
 }
 
+/* --- probes --------------------------------------------------------------------------------- */
+
+static void put_probe(struct build *b, const struct sl_msg *m)
+{
+    starling__probe__init(&b->probe);
+    b->probe.run_id = m->probe.run_id;
+    b->probe.round = m->probe.round;
+    b->probe.attempt = m->probe.attempt;
+    b->probe.loss = m->probe.loss;
+    b->probe.samples = m->probe.samples;
+    b->message.probe = &b->probe;
+}
+
+static enum sl_code get_probe(const Starling__Message *in, struct sl_msg *m, struct sl_err *err)
+{
+    const Starling__Probe *p = in->probe;
+    m->probe.run_id = p->run_id;
+    m->probe.round = p->round;
+    m->probe.attempt = p->attempt;
+    m->probe.loss = p->loss;
+    m->probe.samples = p->samples;
+    if (!isfinite(p->loss))
+        return sl_err_set(err, SL_E_PROTO, "loss: not a finite number");
+    if (p->samples == 0)
+        return sl_err_set(err, SL_E_PROTO, "samples: 0 (at least 1)");
+    return get_round(p->round, err);
+}
+
+static void put_decision(struct build *b, const struct sl_msg *m)
+{
+    starling__decision__init(&b->decision);
+    b->decision.go = (Starling__Decision__Go)m->decision.go;
+    b->decision.again_ms = m->decision.again_ms;
+    b->decision.reason = (char *)m->decision.reason;
+    b->message.decision = &b->decision;
+}
+
+static enum sl_code get_decision(const Starling__Message *in, struct sl_msg *m,
+                                 struct sl_err *err)
+{
+    const Starling__Decision *d = in->decision;
+    if ((int)d->go < SL_GO_WAIT || (int)d->go > SL_GO_STOP)
+        return sl_err_set(err, SL_E_PROTO, "go: %d is unknown", (int)d->go);
+    m->decision.go = (enum sl_go)d->go;
+    m->decision.again_ms = d->again_ms;
+    return get_text(m->decision.reason, sizeof(m->decision.reason), d->reason, "reason", err);
+}
+
 /* --- the table ------------------------------------------------------------------------------ */
 
 static const struct row {
@@ -564,13 +614,16 @@ static const struct row {
     [SL_MSG_EVAL_REPORT] = {"eval report", SL_TO_COORDINATOR, false, put_eval_report,
                             get_eval_report},
     [SL_MSG_ACK] = {"ack", SL_TO_CLIENT, false, put_ack, get_ack},
+    [SL_MSG_PROBE] = {"probe", SL_TO_COORDINATOR, false, put_probe, get_probe},
+    [SL_MSG_DECISION] = {"decision", SL_TO_CLIENT, false, put_decision, get_decision},
 };
 
 #define N_ROWS (sizeof(rows) / sizeof(rows[0]))
 
 static_assert((int)SL_MSG_REGISTER == STARLING__MESSAGE__BODY_REGISTER &&
                   (int)SL_MSG_PUT_REPLY == STARLING__MESSAGE__BODY_PUT_REPLY &&
-                  (int)SL_MSG_ACK == STARLING__MESSAGE__BODY_ACK,
+                  (int)SL_MSG_ACK == STARLING__MESSAGE__BODY_ACK &&
+                  (int)SL_MSG_LAST == STARLING__MESSAGE__BODY_DECISION,
               "message kinds are the field numbers of Message.body");
 static_assert(SL_WIRE_ENVELOPE_BYTES == SL_RECORD_EXTRA,
               "byte counts are those of sealed records");

@@ -33,7 +33,10 @@ enum sl_msg_kind {
     SL_MSG_TASK_FAILED, /* client -> coordinator; answered by ACK */
     SL_MSG_EVAL_REPORT, /* client -> coordinator; answered by ACK */
     SL_MSG_ACK,
+    SL_MSG_PROBE, /* client -> coordinator; answered by DECISION */
+    SL_MSG_DECISION,
 };
+#define SL_MSG_LAST SL_MSG_DECISION
 
 enum sl_direction { SL_TO_COORDINATOR, SL_TO_CLIENT };
 
@@ -74,6 +77,9 @@ struct sl_update_meta {
     struct sl_eval_counts eval;
     struct sl_task_cost cost; /* of the training */
 };
+
+/* To whom has probed: WAIT = there is no decision yet, report again. */
+enum sl_go { SL_GO_WAIT, SL_GO_ON, SL_GO_STOP };
 
 enum sl_put_status { SL_PUT_MORE, SL_PUT_ACCEPTED, SL_PUT_REJECTED, SL_PUT_STALE };
 
@@ -142,6 +148,17 @@ struct sl_msg {
             bool ok;
             char reason[SL_WIRE_REASON];
         } ack;
+        struct {
+            uint64_t run_id;
+            uint32_t round, attempt;
+            float loss; /* mean over the probe epochs; finite */
+            uint32_t samples; /* of the client, >= 1 */
+        } probe;
+        struct {
+            enum sl_go go;
+            uint32_t again_ms; /* WAIT */
+            char reason[SL_WIRE_REASON]; /* STOP */
+        } decision;
     };
     const uint8_t *attachment; /* borrowed */
     size_t attachment_bytes;   /* 0..SL_CHUNK_BYTES */

@@ -176,6 +176,18 @@ static struct sl_msg draw(enum sl_msg_kind kind, struct sl_rng *r, const uint8_t
         m.ack.ok = sl_rng_below(r, 2);
         text(m.ack.reason, sizeof(m.ack.reason), r);
         break;
+    case SL_MSG_PROBE:
+        m.probe.run_id = sl_rng_u64(r);
+        m.probe.round = (uint32_t)sl_rng_below(r, SL_ROUNDS_MAX);
+        m.probe.attempt = sl_rng_u32(r);
+        m.probe.loss = (float)sl_rng_f64(r);
+        m.probe.samples = 1 + sl_rng_u32(r) / 2;
+        break;
+    case SL_MSG_DECISION:
+        m.decision.go = (enum sl_go)sl_rng_below(r, 3);
+        m.decision.again_ms = sl_rng_u32(r);
+        text(m.decision.reason, sizeof(m.decision.reason), r);
+        break;
     }
     return m;
 }
@@ -189,6 +201,7 @@ static enum sl_direction way(enum sl_msg_kind kind)
     case SL_MSG_PUT_CHUNK:
     case SL_MSG_TASK_FAILED:
     case SL_MSG_EVAL_REPORT:
+    case SL_MSG_PROBE:
         return SL_TO_COORDINATOR;
     default:
         return SL_TO_CLIENT;
@@ -207,7 +220,7 @@ static void every_message_comes_back_as_it_went(void **state)
     struct fixture *f = *state;
     struct sl_rng r = stream(1);
     for (int i = 0; i < 4000; i++) {
-        enum sl_msg_kind kind = (enum sl_msg_kind)(SL_MSG_REGISTER + i % SL_MSG_ACK);
+        enum sl_msg_kind kind = (enum sl_msg_kind)(SL_MSG_REGISTER + i % SL_MSG_LAST);
         struct sl_msg m = draw(kind, &r, f->data), got;
         struct sl_err err;
         size_t n;
@@ -234,7 +247,7 @@ static void a_message_of_the_other_direction_is_refused(void **state)
 {
     struct fixture *f = *state;
     struct sl_rng r = stream(2);
-    for (int k = SL_MSG_REGISTER; k <= SL_MSG_ACK; k++) {
+    for (int k = SL_MSG_REGISTER; k <= SL_MSG_LAST; k++) {
         struct sl_msg m = draw((enum sl_msg_kind)k, &r, f->data), got;
         struct sl_err err;
         size_t n;
@@ -249,7 +262,7 @@ static void a_message_cut_anywhere_in_its_header_is_refused(void **state)
 {
     struct fixture *f = *state;
     struct sl_rng r = stream(3);
-    for (int k = SL_MSG_REGISTER; k <= SL_MSG_ACK; k++) {
+    for (int k = SL_MSG_REGISTER; k <= SL_MSG_LAST; k++) {
         struct sl_msg m = draw((enum sl_msg_kind)k, &r, f->data), got;
         struct sl_err err;
         size_t n;
@@ -405,7 +418,33 @@ static void eval_more_correct(struct sl_msg *m, const uint8_t *d)
     m->eval_report.eval.correct = m->eval_report.eval.samples + 1;
 }
 
+static void probe_nan(struct sl_msg *m, const uint8_t *d)
+{
+    m->probe.loss = NAN;
+}
+static void probe_inf(struct sl_msg *m, const uint8_t *d)
+{
+    m->probe.loss = -INFINITY;
+}
+static void probe_no_samples(struct sl_msg *m, const uint8_t *d)
+{
+    m->probe.samples = 0;
+}
+static void probe_round_huge(struct sl_msg *m, const uint8_t *d)
+{
+    m->probe.round = SL_ROUNDS_MAX;
+}
+static void decision_unknown(struct sl_msg *m, const uint8_t *d)
+{
+    m->decision.go = (enum sl_go)3;
+}
+
 static const struct limit_case limit_cases[] = {
+    {"probe NaN", "loss: not a finite", SL_MSG_PROBE, probe_nan},
+    {"probe Inf", "loss: not a finite", SL_MSG_PROBE, probe_inf},
+    {"probe without samples", "samples: 0", SL_MSG_PROBE, probe_no_samples},
+    {"probe round", "round: 1000000 (below", SL_MSG_PROBE, probe_round_huge},
+    {"decision", "go: 3 is unknown", SL_MSG_DECISION, decision_unknown},
     {"put beyond the end", "of a blob of", SL_MSG_PUT_CHUNK, put_beyond_end},
     {"put offset wraps", "of a blob of", SL_MSG_PUT_CHUNK, put_offset_wraps},
     {"put without bytes", "no bytes", SL_MSG_PUT_CHUNK, put_empty},
