@@ -14,6 +14,15 @@
  * begin idle, DRAWN gives one a task, and the target alone closes it before the deadline. An attempt
  * that is repeated keeps tasks under way and makes failed members idle.
  *
+ * A round with probes (cfg.probe_ms > 0): its members train in two parts. Who has done the first is
+ * PROBED and waits; sl_round_wants_decision tells when it is time to decide, sl_round_decide takes the
+ * verdicts, once a round, whatever the attempt. Updates count only of those who go on, and quorum
+ * is over them alone:
+ *
+ *   WAITING, TASKED --probed--> PROBED --go--> TASKED --update--> ACCEPTED
+ *                                      \--stop--> STOPPED (final, no failure)
+ *   WAITING, TASKED --silent at the decision--> FAILED
+ *
  * A late, repeated or foreign event changes nothing and says so (SL_ROUND_IGNORED). */
 #ifndef SL_SERVER_ROUND_H
 #define SL_SERVER_ROUND_H
@@ -32,6 +41,8 @@ enum sl_member_state {
     SL_MEMBER_ACCEPTED, /* its update is journalled */
     SL_MEMBER_FAILED,   /* finally failed, or rejected */
     SL_MEMBER_IDLE,     /* of a buffer: without a task */
+    SL_MEMBER_PROBED,   /* waits for the decision */
+    SL_MEMBER_STOPPED,  /* finally, after its probe */
 };
 
 struct sl_round_cfg {
@@ -40,13 +51,19 @@ struct sl_round_cfg {
     uint64_t deadline_ms; /* of one attempt */
     uint32_t max_retries;
     bool buffered;        /* with a target */
+    uint64_t probe_ms;    /* at the latest so long after an attempt began is decided who goes on,
+                             once anybody has probed; at most deadline_ms. 0 = without probes */
 };
 
 struct sl_member {
     uint32_t client;
     enum sl_member_state state;
+    bool go;         /* was told to go on after its probe */
     char reason[64]; /* FAILED: why */
 };
+
+/* About a member that has not failed. */
+enum sl_verdict { SL_VERDICT_SILENT, SL_VERDICT_GO, SL_VERDICT_STOP };
 
 enum sl_round_event_kind {
     SL_ROUND_EV_TASKED,   /* client was given its task */
@@ -55,6 +72,7 @@ enum sl_round_event_kind {
     SL_ROUND_EV_LOST,     /* an accepted update is unreadable: ask again */
     SL_ROUND_EV_TIME,     /* now_ms went on */
     SL_ROUND_EV_DRAWN,    /* of a buffer: an idle client has a task from now on */
+    SL_ROUND_EV_PROBED,   /* client has reported its probe */
 };
 
 struct sl_round_event {
@@ -80,6 +98,9 @@ struct sl_round {
     struct sl_member *members; /* ascending by client, owned */
     size_t n_members;
     size_t n_accepted, n_failed;
+    bool decided;            /* of a round with probes, as all below */
+    uint64_t probe_at_ms;    /* of this attempt */
+    size_t n_probed, n_stopped; /* members in these states */
 };
 
 void sl_round_deinit(struct sl_round *r);
@@ -92,6 +113,13 @@ enum sl_code sl_round_open(struct sl_round *r, const struct sl_round_cfg *cfg, u
 
 /* Touches only r; same inputs, same results. */
 enum sl_round_action sl_round_step(struct sl_round *r, const struct sl_round_event *ev);
+
+/* Everybody has probed or failed, or the time for probes is over and somebody has. */
+bool sl_round_wants_decision(const struct sl_round *r, uint64_t now_ms);
+/* verdicts[n_members] of enum sl_verdict, and the quorum of those who go on (at least 1). May close the
+ * round. IGNORED when it is decided already or has no probes. */
+enum sl_round_action sl_round_decide(struct sl_round *r, const uint8_t *verdicts,
+                                     uint32_t quorum, uint64_t now_ms);
 
 const struct sl_member *sl_round_member(const struct sl_round *r, uint32_t client);
 uint64_t sl_round_remaining_ms(const struct sl_round *r, uint64_t now_ms);

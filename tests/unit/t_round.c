@@ -226,6 +226,134 @@ static void a_buffer_has_a_target_between_quorum_and_members(void **state)
     assert_string_equal(err.msg, "buffer of 6 for 5 members (2 to all allowed)");
 }
 
+/* --- probes ----------------------------------------------------------------------------------- */
+
+/* Quorum 5 of the five until a decision says otherwise; probes are due 400 ms after the opening. */
+static struct sl_round open_probing(uint32_t retries)
+{
+    struct sl_round r = {0};
+    struct sl_err err;
+    struct sl_round_cfg cfg = {
+        .quorum = 5, .deadline_ms = 1000, .max_retries = retries, .probe_ms = 400};
+    assert_int_equal(sl_round_open(&r, &cfg, 4, 0, five, 5, 100, 1000, &err), SL_OK);
+    return r;
+}
+
+static void probed(struct sl_round *r, uint32_t client)
+{
+    assert_int_equal(step(r, SL_ROUND_EV_PROBED, client, 150), SL_ROUND_NOTHING);
+}
+
+static void a_decision_is_due_when_all_have_probed_or_failed(void **state)
+{
+    struct sl_round r = open_probing(0);
+    for (int i = 0; i < 4; i++)
+        probed(&r, five[i]);
+    assert_false(sl_round_wants_decision(&r, 499));
+    assert_int_equal(step(&r, SL_ROUND_EV_FAILED, 11, 150), SL_ROUND_NOTHING);
+    assert_true(sl_round_wants_decision(&r, 150));
+    sl_round_deinit(&r);
+}
+
+static void a_decision_is_due_in_time_once_anybody_has_probed(void **state)
+{
+    struct sl_round r = open_probing(0);
+    assert_false(sl_round_wants_decision(&r, 500)); /* about nobody */
+    probed(&r, 7);
+    assert_false(sl_round_wants_decision(&r, 499));
+    assert_true(sl_round_wants_decision(&r, 500));
+    sl_round_deinit(&r);
+}
+
+static void stopped_members_count_neither_as_failures_nor_for_quorum(void **state)
+{
+    struct sl_round r = open_probing(0);
+    const uint8_t verdicts[] = {SL_VERDICT_GO, SL_VERDICT_STOP, SL_VERDICT_GO, SL_VERDICT_STOP,
+                                SL_VERDICT_SILENT};
+    for (int i = 0; i < 4; i++)
+        probed(&r, five[i]);
+    assert_int_equal(sl_round_decide(&r, verdicts, 2, 500), SL_ROUND_NOTHING);
+    assert_int_equal(sl_round_member(&r, 2)->state, SL_MEMBER_TASKED);
+    assert_int_equal(sl_round_member(&r, 3)->state, SL_MEMBER_STOPPED);
+    assert_int_equal(sl_round_member(&r, 11)->state, SL_MEMBER_FAILED);
+    assert_string_equal(sl_round_member(&r, 11)->reason, "did not report its probe in time");
+    assert_true(r.n_stopped == 2 && r.n_failed == 1 && r.n_probed == 0);
+    assert_int_equal(step(&r, SL_ROUND_EV_ACCEPTED, 2, 600), SL_ROUND_NOTHING);
+    assert_int_equal(step(&r, SL_ROUND_EV_ACCEPTED, 5, 600), SL_ROUND_COMMIT);
+    sl_round_deinit(&r);
+}
+
+static void a_decision_is_taken_once_and_updates_of_others_do_not_count(void **state)
+{
+    struct sl_round r = open_probing(0);
+    const uint8_t verdicts[] = {SL_VERDICT_GO, SL_VERDICT_STOP, SL_VERDICT_STOP, SL_VERDICT_STOP,
+                                SL_VERDICT_SILENT};
+    assert_int_equal(step(&r, SL_ROUND_EV_ACCEPTED, 2, 120), SL_ROUND_IGNORED); /* undecided */
+    for (int i = 0; i < 4; i++)
+        probed(&r, five[i]);
+    assert_int_equal(step(&r, SL_ROUND_EV_PROBED, 2, 150), SL_ROUND_IGNORED); /* again */
+    assert_int_equal(sl_round_decide(&r, verdicts, 1, 200), SL_ROUND_NOTHING);
+    assert_int_equal(sl_round_decide(&r, verdicts, 1, 200), SL_ROUND_IGNORED);
+    assert_false(sl_round_wants_decision(&r, 900));
+    assert_int_equal(step(&r, SL_ROUND_EV_PROBED, 11, 300), SL_ROUND_IGNORED); /* too late */
+    assert_int_equal(step(&r, SL_ROUND_EV_ACCEPTED, 3, 300), SL_ROUND_IGNORED);
+    assert_int_equal(step(&r, SL_ROUND_EV_ACCEPTED, 11, 300), SL_ROUND_IGNORED);
+    assert_int_equal(step(&r, SL_ROUND_EV_FAILED, 3, 300), SL_ROUND_IGNORED);
+    assert_int_equal(step(&r, SL_ROUND_EV_ACCEPTED, 2, 300), SL_ROUND_COMMIT);
+    sl_round_deinit(&r);
+}
+
+static void another_attempt_keeps_the_decision(void **state)
+{
+    struct sl_round r = open_probing(1);
+    const uint8_t verdicts[] = {SL_VERDICT_GO, SL_VERDICT_STOP, SL_VERDICT_GO, SL_VERDICT_GO,
+                                SL_VERDICT_SILENT};
+    for (int i = 0; i < 4; i++)
+        probed(&r, five[i]);
+    sl_round_decide(&r, verdicts, 3, 200);
+    step(&r, SL_ROUND_EV_ACCEPTED, 2, 300);
+    step(&r, SL_ROUND_EV_FAILED, 5, 300);
+    assert_int_equal(step(&r, SL_ROUND_EV_TIME, 0, 1100), SL_ROUND_REPEAT);
+    assert_int_equal(sl_round_member(&r, 2)->state, SL_MEMBER_ACCEPTED);
+    assert_int_equal(sl_round_member(&r, 3)->state, SL_MEMBER_STOPPED);
+    assert_int_equal(sl_round_member(&r, 5)->state, SL_MEMBER_WAITING);
+    assert_int_equal(sl_round_member(&r, 7)->state, SL_MEMBER_WAITING);
+    assert_int_equal(sl_round_member(&r, 11)->state, SL_MEMBER_FAILED); /* was silent */
+    assert_false(sl_round_wants_decision(&r, 2000));
+    step(&r, SL_ROUND_EV_ACCEPTED, 5, 1200);
+    assert_int_equal(step(&r, SL_ROUND_EV_ACCEPTED, 7, 1200), SL_ROUND_COMMIT);
+    sl_round_deinit(&r);
+}
+
+static void an_attempt_without_a_decision_is_probed_anew(void **state)
+{
+    struct sl_round r = open_probing(1);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(step(&r, SL_ROUND_EV_FAILED, five[i], 150),
+                         i < 4 ? SL_ROUND_NOTHING : SL_ROUND_REPEAT);
+    assert_int_equal(r.probe_at_ms, 150 + 400);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(sl_round_member(&r, five[i])->state, SL_MEMBER_WAITING);
+    sl_round_deinit(&r);
+}
+
+static void a_round_that_goes_on_has_what_is_left_of_the_time_for_probes(void **state)
+{
+    struct sl_round r = {0};
+    struct sl_err err;
+    struct sl_round_cfg cfg = {.quorum = 5, .deadline_ms = 1000, .probe_ms = 400};
+    assert_int_equal(sl_round_open(&r, &cfg, 4, 0, five, 5, 5000, 700, &err), SL_OK);
+    assert_int_equal(r.probe_at_ms, 5100);
+    sl_round_deinit(&r);
+    r = (struct sl_round){0};
+    assert_int_equal(sl_round_open(&r, &cfg, 4, 0, five, 5, 5000, 200, &err), SL_OK);
+    assert_int_equal(r.probe_at_ms, 5000);
+    sl_round_deinit(&r);
+    cfg.probe_ms = 1001;
+    r = (struct sl_round){0};
+    assert_int_equal(sl_round_open(&r, &cfg, 4, 0, five, 5, 100, 1000, &err), SL_E_BUG);
+}
+
 /* --- random events --------------------------------------------------------------------------- */
 
 static bool same(const struct sl_round *a, const struct sl_round *b)
@@ -346,6 +474,13 @@ int main(void)
         cmocka_unit_test(a_buffer_closes_at_its_target_whoever_is_idle),
         cmocka_unit_test(another_attempt_of_a_buffer_keeps_its_tasks),
         cmocka_unit_test(a_buffer_has_a_target_between_quorum_and_members),
+        cmocka_unit_test(a_decision_is_due_when_all_have_probed_or_failed),
+        cmocka_unit_test(a_decision_is_due_in_time_once_anybody_has_probed),
+        cmocka_unit_test(stopped_members_count_neither_as_failures_nor_for_quorum),
+        cmocka_unit_test(a_decision_is_taken_once_and_updates_of_others_do_not_count),
+        cmocka_unit_test(another_attempt_keeps_the_decision),
+        cmocka_unit_test(an_attempt_without_a_decision_is_probed_anew),
+        cmocka_unit_test(a_round_that_goes_on_has_what_is_left_of_the_time_for_probes),
         cmocka_unit_test(a_storm_of_events_keeps_the_invariants),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
