@@ -137,6 +137,17 @@ static void send_eval(struct sl_client *c, uint64_t id)
     c->env.send(c->env.ctx, id, &m);
 }
 
+static void send_probe(struct sl_client *c, uint64_t id)
+{
+    struct sl_msg m = {.kind = SL_MSG_PROBE};
+    m.probe.run_id = c->task.order.run_id;
+    m.probe.round = c->task.order.round;
+    m.probe.attempt = c->task.order.attempt;
+    m.probe.loss = c->task.loss;
+    m.probe.samples = c->task.samples;
+    c->env.send(c->env.ctx, id, &m);
+}
+
 /* --- blobs, store, work
  * ------------------------------------------------------------------------- */
 
@@ -270,6 +281,7 @@ static void say(struct sl_client *c, enum sl_task_note note)
         [SL_NOTE_LEFT_OUT] = {SL_LOG_INFO, true, false, "settled without this update"},
         [SL_NOTE_GONE] = {SL_LOG_INFO, false, true, "task given up"},
         [SL_NOTE_FAILED] = {SL_LOG_ERROR, false, true, "task failed"},
+        [SL_NOTE_STOPPED] = {SL_LOG_INFO, false, false, "stopped after its probe"},
     };
     if (note == SL_NOTE_TASK) {
         say_task(c);
@@ -281,11 +293,12 @@ static void say(struct sl_client *c, enum sl_task_note note)
         sl_log_write(c->env.log, SL_LOG_DEBUG, "the coordinator is about to stop");
     } else {
         bool kept = notes[note].of_kept;
+        bool reason = notes[note].reason || (note == SL_NOTE_STOPPED && c->task.reason[0] != 0);
         uint32_t round = kept ? c->task.kept.round : c->task.order.round;
         sl_log_write(c->env.log, notes[note].level, "run %" PRIu64 " %s %" PRIu32 ": %s%s%s",
                kept ? c->task.kept.run_id : c->task.order.run_id, round_word(round),
                round & ~SL_ROUND_CALIBRATION, notes[note].text,
-               notes[note].reason ? ": " : "", notes[note].reason ? c->task.reason : "");
+               reason ? ": " : "", reason ? c->task.reason : "");
     }
     if (note == SL_NOTE_ACCEPTED)
         SL_CRASH_POINT("client_after_push");
@@ -313,6 +326,9 @@ static void set_phase(struct sl_client *c)
         break;
     case SL_TASK_WORKING:
         what = doing(&c->task.order);
+        break;
+    case SL_TASK_PROBED:
+        what = "probed";
         break;
     case SL_TASK_PUSHING:
         what = "sending";
@@ -351,6 +367,9 @@ static void carry_out(struct sl_client *c, const struct sl_task_action *a,
     case SL_TASK_SEND_EVAL:
         send_eval(c, a->id);
         break;
+    case SL_TASK_SEND_PROBE:
+        send_probe(c, a->id);
+        break;
     case SL_TASK_BEGIN_BLOB:
     case SL_TASK_WRITE_BLOB:
     case SL_TASK_FINISH_BLOB:
@@ -368,6 +387,10 @@ static void carry_out(struct sl_client *c, const struct sl_task_action *a,
         break;
     case SL_TASK_WORK:
         work(c);
+        break;
+    case SL_TASK_GO_ON:
+    case SL_TASK_STOP:
+        c->env.decided(c->env.ctx, a->kind == SL_TASK_GO_ON);
         break;
     case SL_TASK_SAY:
         say(c, a->note);
@@ -488,6 +511,14 @@ void sl_client_done(struct sl_client *c, uint64_t now_ms,
                  .eval = ok && !update ? &r->eval : NULL,
                  .reason = ok ? NULL : r->reason,
              });
+}
+
+void sl_client_probed(struct sl_client *c, uint64_t now_ms, const struct sl_client_result *r)
+{
+    event(c, &(struct sl_task_event){.kind = SL_TASK_EV_PROBED,
+                                     .now_ms = now_ms,
+                                     .loss = r->loss,
+                                     .samples = r->samples});
 }
 
 void sl_client_time(struct sl_client *c, uint64_t now_ms)

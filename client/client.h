@@ -57,9 +57,12 @@ struct sl_client_env {
                                 const uint8_t **ret_bytes, struct sl_err *err);
     void (*blob_release)(void *ctx, const struct sl_blob_ref *ref);
     /* Has the job done on a worker (which writes the update to the store, see
-     * sl_client_keep), then calls sl_client_done. One at a time; *job is borrowed until
+     * sl_client_keep), then calls sl_client_done, or sl_client_probed first. One at a time; *job is borrowed until
      * then. */
     void (*work)(void *ctx, const struct sl_client_job *job);
+    /* After sl_client_probed. go: the job goes on from where it stands, and ends in sl_client_done;
+     * otherwise it is over. */
+    void (*decided)(void *ctx, bool go);
     uint64_t seed; /* for the spread of retries only */
     uint64_t boot_id;
     char name[SL_WIRE_NAME];
@@ -76,6 +79,9 @@ struct sl_client_result {
     char reason[SL_WIRE_REASON]; /* rc != OK */
     struct sl_kept_update kept;  /* TRAIN, CALIBRATE: as written to the store */
     struct sl_eval_counts eval;  /* EVALUATE */
+    bool probed;     /* TRAIN of a plan with probes: this is its first part, for sl_client_probed */
+    float loss;      /* mean over the probe epochs */
+    uint32_t samples; /* of the client */
 };
 
 enum sl_code sl_client_new(const struct sl_client_env *env, uint64_t now_ms,
@@ -91,6 +97,8 @@ void sl_client_lost(struct sl_client *c, uint64_t now_ms, uint64_t id);
 void sl_client_disconnected(struct sl_client *c, uint64_t now_ms);
 void sl_client_done(struct sl_client *c, uint64_t now_ms,
                     const struct sl_client_result *r);
+/* The first part of a TRAIN job is done; the worker waits for env.decided. */
+void sl_client_probed(struct sl_client *c, uint64_t now_ms, const struct sl_client_result *r);
 void sl_client_time(struct sl_client *c, uint64_t now_ms);
 /* No new task; a push under way, or one that follows the training under way, is finished.
  * sl_client_idle: nothing is worked on, pushed or reported. */

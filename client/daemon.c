@@ -57,6 +57,7 @@ struct daemon {
     const struct sl_client_job *order;
     struct sl_client_result result;
     bool working;
+    bool goes_on; /* the job is the rest of a training that has probed */
     uint64_t started_ms, rested_since_ms, down_since_ms;
 
     /* of --once */
@@ -215,7 +216,10 @@ static void wake_at(void *ctx, uint64_t at_ms)
 static void work_run(struct sl_job *job)
 {
     struct daemon *d = job->ctx;
-    sl_workplace_do(d->workplace, d->order, &d->result);
+    if (d->goes_on)
+        sl_workplace_go_on(d->workplace, d->order, &d->result);
+    else
+        sl_workplace_do(d->workplace, d->order, &d->result);
 }
 
 static void log_result(struct daemon *d, uint64_t took_ms)
@@ -227,6 +231,11 @@ static void log_result(struct daemon *d, uint64_t took_ms)
     uint32_t round = d->order->order.round;
     if (r->rc != SL_OK)
         return; /* the core logs it with the report */
+    if (r->probed) {
+        sl_log_write(d->log, SL_LOG_INFO, "round %" PRIu32 ": probe epoch: loss %.4f, %.2f s",
+                     round, (double)r->loss, (double)took_ms / 1000.0);
+        return;
+    }
     if (e->samples > 0)
         sl_log_write(d->log, SL_LOG_INFO,
                "round %" PRIu32 ": received model: accuracy %.4f, loss %.4f on %" PRIu64
@@ -248,7 +257,10 @@ static void work_over(struct daemon *d)
     d->rested_since_ms = now_ms();
     log_result(d, d->rested_since_ms - d->started_ms);
     d->rounds = sl_workplace_rounds(d->workplace);
-    sl_client_done(d->client, now_ms(), &d->result);
+    if (d->result.rc == SL_OK && d->result.probed)
+        sl_client_probed(d->client, now_ms(), &d->result);
+    else
+        sl_client_done(d->client, now_ms(), &d->result);
     settle(d);
 }
 
@@ -273,14 +285,28 @@ static void work_done(struct sl_job *job, void *ctx)
                    0);
 }
 
-static void work(void *ctx, const struct sl_client_job *job)
+static void submit_work(struct daemon *d)
 {
-    struct daemon *d = ctx;
-    d->order = job;
     d->working = true;
     d->started_ms = now_ms();
     d->job = (struct sl_job){.run = work_run, .done = work_done, .ctx = d};
     sl_executor_submit(sl_pool_executor(d->pool), &d->job);
+}
+
+static void work(void *ctx, const struct sl_client_job *job)
+{
+    struct daemon *d = ctx;
+    d->order = job;
+    d->goes_on = false;
+    submit_work(d);
+}
+
+static void decided(void *ctx, bool go)
+{
+    struct daemon *d = ctx;
+    d->goes_on = go;
+    if (go)
+        submit_work(d);
 }
 
 /* --- the connection's events
@@ -542,6 +568,7 @@ static enum sl_code open_client(struct daemon *d)
                                 .blob_finish = blob_finish,
                                 .blob_release = blob_release,
                                 .work = work,
+                                .decided = decided,
                                 .index = d->config->index};
     randombytes_buf(&env.seed, sizeof env.seed);
     randombytes_buf(&env.boot_id, sizeof env.boot_id);

@@ -5,6 +5,7 @@
 #include "client/task.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/limits.h"
@@ -144,6 +145,9 @@ static void send_slot(struct sl_task *t, struct sl_task_slot *s, uint64_t offset
     case SL_TASK_REPORTING:
         a = add(out, t->failed ? SL_TASK_SEND_FAILED : SL_TASK_SEND_EVAL);
         break;
+    case SL_TASK_PROBED:
+        a = add(out, SL_TASK_SEND_PROBE);
+        break;
     case SL_TASK_IDLE:
     case SL_TASK_CHECKING:
     case SL_TASK_WORKING:
@@ -174,6 +178,10 @@ static void pump(struct sl_task *t, struct sl_task_actions *out)
         if (t->slot[i].use == SL_SLOT_LOST)
             send_slot(t, &t->slot[i], t->slot[i].offset, out);
     switch (t->state) {
+    case SL_TASK_PROBED:
+        if (t->probe_waits)
+            return;
+        /* fall through */
     case SL_TASK_POLLING:
     case SL_TASK_REPORTING:
         if (slots_open(t) == 0 && (s = slot_free(t)) != NULL)
@@ -508,6 +516,26 @@ static void on_put_refused(struct sl_task *t, const struct sl_msg *m,
     enter_polling(t);
 }
 
+static void on_decision(struct sl_task *t, const struct sl_task_event *ev,
+                        struct sl_task_slot *s, struct sl_task_actions *out)
+{
+    const struct sl_msg *m = ev->msg;
+    s->use = SL_SLOT_FREE;
+    if (m->decision.go == SL_GO_ON) {
+        t->state = SL_TASK_WORKING;
+        add(out, SL_TASK_GO_ON);
+    } else if (m->decision.go == SL_GO_STOP) {
+        snprintf(t->reason, sizeof t->reason, "%s", m->decision.reason);
+        say(out, SL_NOTE_STOPPED);
+        add(out, SL_TASK_STOP);
+        leave_task(t, out);
+        enter_polling(t);
+    } else if (m->decision.again_ms > 0) {
+        t->probe_waits = true;
+        t->idle_until_ms = ev->now_ms + m->decision.again_ms;
+    }
+}
+
 static void on_reported(struct sl_task *t, const struct sl_task_event *ev,
                         struct sl_task_slot *s)
 {
@@ -542,6 +570,8 @@ static void on_reply(struct sl_task *t, const struct sl_task_event *ev,
         on_put_reply(t, ev, s, out);
     } else if (t->state == SL_TASK_PUSHING && kind == SL_MSG_ACK && !ev->msg->ack.ok) {
         on_put_refused(t, ev->msg, s, out);
+    } else if (t->state == SL_TASK_PROBED && kind == SL_MSG_DECISION) {
+        on_decision(t, ev, s, out);
     } else if (t->state == SL_TASK_REPORTING && kind == SL_MSG_ACK) {
         on_reported(t, ev, s);
     } else {
@@ -591,6 +621,8 @@ static void on_time(struct sl_task *t, uint64_t now_ms, struct sl_task_actions *
 {
     if (t->state == SL_TASK_IDLE && now_ms >= t->idle_until_ms && !t->draining)
         enter_polling(t);
+    if (t->state == SL_TASK_PROBED && now_ms >= t->idle_until_ms)
+        t->probe_waits = false;
     if (t->link == SL_LINK_PAUSED && now_ms >= t->pause_until_ms)
         send_register(t, out);
 }
@@ -598,7 +630,9 @@ static void on_time(struct sl_task *t, uint64_t now_ms, struct sl_task_actions *
 static void on_drain(struct sl_task *t, struct sl_task_actions *out)
 {
     t->draining = true;
-    if (fetches(t)) {
+    if (t->state == SL_TASK_PROBED) /* it may be long till the decision */
+        add(out, SL_TASK_STOP);
+    if (fetches(t) || t->state == SL_TASK_PROBED) {
         leave_task(t, out);
         enter_idle(t, SL_TASK_NEVER);
     }
@@ -675,6 +709,23 @@ static void on_done(struct sl_task *t, const struct sl_task_event *ev,
     }
 }
 
+static void on_probe_done(struct sl_task *t, const struct sl_task_event *ev,
+                          struct sl_task_actions *out)
+{
+    if (t->state != SL_TASK_WORKING || t->order.kind != SL_TASK_TRAIN)
+        return;
+    if (t->draining) {
+        add(out, SL_TASK_STOP);
+        leave_task(t, out);
+        enter_idle(t, SL_TASK_NEVER);
+        return;
+    }
+    t->state = SL_TASK_PROBED;
+    t->loss = ev->loss;
+    t->samples = ev->samples;
+    t->probe_waits = false;
+}
+
 void sl_task_init(struct sl_task *t, const struct sl_kept_update *kept)
 {
     *t = (struct sl_task){
@@ -724,6 +775,9 @@ void sl_task_step(struct sl_task *t, const struct sl_task_event *ev,
     case SL_TASK_EV_DONE:
         on_done(t, ev, out);
         break;
+    case SL_TASK_EV_PROBED:
+        on_probe_done(t, ev, out);
+        break;
     }
     pump(t, out);
 }
@@ -732,6 +786,8 @@ uint64_t sl_task_wake_at(const struct sl_task *t)
 {
     uint64_t at = SL_TASK_NEVER;
     if (t->state == SL_TASK_IDLE && !t->draining)
+        at = t->idle_until_ms;
+    if (t->state == SL_TASK_PROBED && t->probe_waits)
         at = t->idle_until_ms;
     if (t->link == SL_LINK_PAUSED && t->pause_until_ms < at)
         at = t->pause_until_ms;

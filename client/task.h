@@ -13,6 +13,8 @@
  *                     |                                 \--damaged--> PLAN
  *                     +--any other task--> PLAN --there--> HEAD --there--> MODEL --there-->
  *                                          WORKING (HEAD: of a model with a fixed one)
+ *   WORKING --probe epoch done--> PROBED --go--> WORKING
+ *                                        \--stop--> POLLING
  *   WORKING --update made and kept--> PUSHING --accepted, rejected, stale--> POLLING
  *           --evaluated, or failed--> REPORTING --acknowledged--> POLLING (or IDLE)
  *   PLAN, HEAD, MODEL --the coordinator has the blob no more--> POLLING
@@ -48,6 +50,7 @@ enum sl_task_state {
     SL_TASK_HEAD,
     SL_TASK_MODEL,
     SL_TASK_WORKING,
+    SL_TASK_PROBED, /* reports, and waits for the decision */
     SL_TASK_PUSHING,
     SL_TASK_REPORTING, /* a failure or an evaluation */
 };
@@ -67,7 +70,8 @@ enum sl_task_event_kind {
     SL_TASK_EV_BLOB,  /* answers FINISH_BLOB: all bytes are there and checked */
     SL_TASK_EV_BLOB_FAILED, /* answers any blob action: reason */
     SL_TASK_EV_UNREADABLE,  /* answers SEND_PUT: the kept bytes can't be read */
-    SL_TASK_EV_DONE,        /* answers WORK: kept, or eval, or reason */
+    SL_TASK_EV_DONE,        /* answers WORK, GO_ON: kept, or eval, or reason */
+    SL_TASK_EV_PROBED,      /* answers WORK: loss, samples; the worker waits */
 };
 
 struct sl_task_event {
@@ -78,6 +82,8 @@ struct sl_task_event {
     const struct sl_kept_update *kept;
     const struct sl_eval_counts *eval;
     const char *reason;
+    float loss;
+    uint32_t samples;
 };
 
 enum sl_task_action_kind {
@@ -87,6 +93,7 @@ enum sl_task_action_kind {
     SL_TASK_SEND_PUT,      /* id, offset, n; last: with meta */
     SL_TASK_SEND_FAILED,   /* id */
     SL_TASK_SEND_EVAL,     /* id */
+    SL_TASK_SEND_PROBE,    /* id */
     SL_TASK_BEGIN_BLOB,    /* blob, ref */
     SL_TASK_WRITE_BLOB,    /* blob, ref, offset: the attachment of the event's message */
     SL_TASK_FINISH_BLOB,   /* blob, ref */
@@ -95,6 +102,8 @@ enum sl_task_action_kind {
     SL_TASK_COMMIT_STATE, /* the kept update's round is committed with it */
     SL_TASK_DROP_KEPT,
     SL_TASK_WORK,
+    SL_TASK_GO_ON, /* the worker that has probed */
+    SL_TASK_STOP,  /* what it has done so far is of no use */
     SL_TASK_SAY, /* note: something an operator wants to read */
 };
 
@@ -111,6 +120,7 @@ enum sl_task_note {
     SL_NOTE_GONE,      /* the task's blobs are not there any more: t->reason */
     SL_NOTE_FAILED,    /* t->reason */
     SL_NOTE_REFUSED,   /* an answer that makes no sense: t->reason */
+    SL_NOTE_STOPPED,   /* after its probe; t->reason, if there is one */
     SL_NOTE_DRAINING,  /* the coordinator is about to stop */
 };
 
@@ -145,6 +155,7 @@ struct sl_task {
     uint8_t hold[SL_BLOB_KINDS];   /* enum sl_hold: of blob[], by enum sl_blob_kind */
     bool kept_present, kept_accepted;
     bool failed;                   /* REPORTING: a failure, otherwise `eval` */
+    bool probe_waits;              /* PROBED: not asked before idle_until_ms */
     uint8_t again;                 /* how often the last chunk was answered by "more" */
     uint32_t index;                /* once registered */
     uint64_t next_id, register_id; /* register_id 0 = none open */
@@ -155,6 +166,8 @@ struct sl_task {
     struct sl_task_order order;
     struct sl_kept_update kept;
     struct sl_eval_counts eval;
+    float loss; /* of the probe */
+    uint32_t samples;
     char reason[SL_WIRE_REASON];
 };
 

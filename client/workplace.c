@@ -28,6 +28,7 @@ struct sl_workplace {
     struct sl_received received;
     uint8_t *state; /* as read, sl_local_state_bytes; NULL until it is needed */
     int64_t local_steps;
+    bool probed; /* the bench stands behind the probe epochs of a training */
 };
 
 enum sl_code sl_workplace_new(const struct sl_workplace_config *config,
@@ -234,6 +235,21 @@ static enum sl_code carry_over(struct sl_workplace *w, uint64_t run, const uint8
     return rc;
 }
 
+static enum sl_code keep(struct sl_workplace *w, const struct sl_client_job *job,
+                         const struct sl_update_meta *meta, const uint8_t *update, size_t n,
+                         struct sl_client_result *r, struct sl_err *err)
+{
+    struct sl_client_store *store = w->config.store;
+    size_t n_state = sl_local_state_bytes(&w->plan, sl_model_layout(w->model));
+    enum sl_code rc = SL_OK;
+    sl_client_keep(job, meta, update, n, &r->kept);
+    if (n_state > 0)
+        rc = store->ops->state_stage(store, &r->kept, sl_local_state(w->bench), n_state, err);
+    if (rc == SL_OK)
+        rc = store->ops->update_write(store, &r->kept, update, n, err);
+    return rc == SL_OK ? SL_OK : sl_err_wrap(err, rc, "keep the update");
+}
+
 static enum sl_code train(struct sl_workplace *w, const struct sl_client_job *job,
                           const float *start, const struct sl_local_data *data, struct sl_client_result *r,
                           struct sl_err *err)
@@ -245,21 +261,19 @@ static enum sl_code train(struct sl_workplace *w, const struct sl_client_job *jo
                                    .round = job->order.round,
                                    .local_steps = w->local_steps,
                                    .evaluate = job->order.evaluate};
-    struct sl_client_store *store = w->config.store;
     struct sl_update_meta meta;
     const uint8_t *update;
-    size_t n, n_state = sl_local_state_bytes(&w->plan, layout);
+    size_t n;
     enum sl_code rc = carry_over(w, job->order.run_id, &order.state, err);
+    if (rc == SL_OK && w->plan.selection.probe_epochs > 0) {
+        rc = sl_local_probe(w->bench, &order, data, start, &r->loss, err);
+        r->samples = (uint32_t)data->n_train;
+        r->probed = w->probed = rc == SL_OK;
+        return rc;
+    }
     if (rc == SL_OK)
         rc = sl_local_train(w->bench, &order, data, start, &meta, &update, &n, err);
-    if (rc != SL_OK)
-        return rc;
-    sl_client_keep(job, &meta, update, n, &r->kept);
-    if (n_state > 0)
-        rc = store->ops->state_stage(store, &r->kept, sl_local_state(w->bench), n_state, err);
-    if (rc == SL_OK)
-        rc = store->ops->update_write(store, &r->kept, update, n, err);
-    return rc == SL_OK ? SL_OK : sl_err_wrap(err, rc, "keep the update");
+    return rc == SL_OK ? keep(w, job, &meta, update, n, r, err) : rc;
 }
 
 static enum sl_code calibrate(struct sl_workplace *w, const struct sl_client_job *job,
@@ -282,6 +296,7 @@ static enum sl_code calibrate(struct sl_workplace *w, const struct sl_client_job
 static enum sl_code work(struct sl_workplace *w, const struct sl_client_job *job,
                          struct sl_client_result *r, struct sl_err *err)
 {
+    w->probed = false;
     enum sl_code rc = set_up(w, job, err);
     if (rc != SL_OK)
         return rc;
@@ -316,15 +331,36 @@ static enum sl_code work(struct sl_workplace *w, const struct sl_client_job *job
     return sl_local_evaluate(w->bench, &data, start, &r->eval, err);
 }
 
+static void tell(struct sl_client_result *ret, enum sl_code rc, const struct sl_err *err)
+{
+    ret->rc = rc;
+    if (rc != SL_OK)
+        snprintf(ret->reason, sizeof ret->reason, "%.*s", (int)sizeof ret->reason - 1,
+                 err->msg);
+}
+
 void sl_workplace_do(struct sl_workplace *w, const struct sl_client_job *job,
                      struct sl_client_result *ret)
 {
     struct sl_err err;
     *ret = (struct sl_client_result){0};
-    ret->rc = work(w, job, ret, &err);
-    if (ret->rc != SL_OK)
-        snprintf(ret->reason, sizeof ret->reason, "%.*s", (int)sizeof ret->reason - 1,
-                 err.msg);
+    tell(ret, work(w, job, ret, &err), &err);
+}
+
+void sl_workplace_go_on(struct sl_workplace *w, const struct sl_client_job *job,
+                        struct sl_client_result *ret)
+{
+    struct sl_update_meta meta;
+    const uint8_t *update;
+    size_t n;
+    struct sl_err err;
+    *ret = (struct sl_client_result){0};
+    enum sl_code rc = w->probed ? sl_local_go_on(w->bench, &meta, &update, &n, &err)
+                                : sl_err_set(&err, SL_E_BUG, "no training has probed");
+    w->probed = false;
+    if (rc == SL_OK)
+        rc = keep(w, job, &meta, update, n, ret, &err);
+    tell(ret, rc, &err);
 }
 
 enum sl_code sl_workplace_own_samples(const struct sl_workplace_config *config,

@@ -33,9 +33,13 @@ bool sl_workplace_is_clear(const struct sl_workplace *w);
 /* Rounds of the plan it is set up for; 0 when it is clear. */
 uint32_t sl_workplace_rounds(const struct sl_workplace *w);
 
-/* Does a task; a TRAIN task's update is in the store afterwards. */
+/* Does a task; a TRAIN task's update is in the store afterwards. Of a plan with probes only the
+ * probe epochs are done; ret->probed says so. */
 void sl_workplace_do(struct sl_workplace *w, const struct sl_client_job *job,
                      struct sl_client_result *ret);
+/* The rest of the same job, if nothing came in between. */
+void sl_workplace_go_on(struct sl_workplace *w, const struct sl_client_job *job,
+                        struct sl_client_result *ret);
 
 /* Samples of a data set: for the registration. SL_OK and 0 without own data. */
 enum sl_code sl_workplace_own_samples(const struct sl_workplace_config *config,

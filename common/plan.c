@@ -54,7 +54,14 @@ void sl_plan_default(struct sl_plan *ret)
         .selection = {.policy = "random",
                       .over_select = 1.0,
                       .deadline_s = 600,
-                      .quorum = 1.0},
+                      .quorum = 1.0,
+                      .probe_quantile = 0.9,
+                      .probe_slack = 2.0,
+                      .min_accepted = 1,
+                      .cap_window = 64,
+                      .w1 = 10,
+                      .w2 = 0.1,
+                      .w3 = 0.05},
         .aggregation = {.max_abs = 8, .max_weight = 1000000, .fraction_bits = 32},
         .accelerator = SL_ACCELERATOR_DEFAULTS,
         .uplink = {.m = 4, .error_feedback = true},
@@ -220,6 +227,44 @@ static enum sl_code check_buffer(const struct check *c, const struct sl_plan *p)
     return SL_OK;
 }
 
+/* Probes are epochs of a round's training; a policy that decides needs them. */
+static enum sl_code check_probes(const struct check *c, const struct sl_plan *p)
+{
+    bool decides = sl_plan_decides(p), fedmarl = strcmp(p->selection.policy, "fedmarl") == 0;
+    uint32_t cohort = sl_plan_cohort_size(p);
+    if (decides && p->selection.probe_epochs == 0)
+        return FAIL("selection.probe_epochs", SL_E_RANGE, "0 is out of range (1 with %s)",
+                    p->selection.policy);
+    if (p->selection.probe_epochs == 0)
+        return SL_OK;
+    if (is_strategy(p, "fedbuff"))
+        return FAIL("selection.probe_epochs", SL_E_RANGE,
+                    "1 is out of range (0 with fedbuff, which has no rounds)");
+    if (p->train.local_steps >= 0 || p->train.steps_path[0] != '\0')
+        return FAIL("selection.probe_epochs", SL_E_RANGE,
+                    "1 is out of range (0 with train.local_steps)");
+    if (p->selection.over_select > 1)
+        return FAIL("selection.over_select", SL_E_RANGE, "%g is out of range (1 with probes)",
+                    p->selection.over_select);
+    if (decides && (is_strategy(p, "trimmed-mean") || is_strategy(p, "krum") ||
+                    is_strategy(p, "multi-krum")))
+        return FAIL("strategy.name", SL_E_INPUT,
+                    "%s is not available with %s (it needs a number of updates)",
+                    p->strategy.name, p->selection.policy);
+    if (p->selection.accept > cohort)
+        return FAIL("selection.accept", SL_E_RANGE,
+                    "%g is out of range (0 to %u, the clients of a round)", p->selection.accept,
+                    cohort);
+    if (fedmarl && p->selection.min_accepted > cohort)
+        return FAIL("selection.min_accepted", SL_E_RANGE,
+                    "%u is out of range (1 to %u, the clients of a round)",
+                    p->selection.min_accepted, cohort);
+    if (fedmarl && p->selection.policy_file[0] == '\0')
+        return FAIL("selection.policy_file", SL_E_INPUT,
+                    "is missing (selection.policy is fedmarl)");
+    return SL_OK;
+}
+
 static enum sl_code check_strategy(const struct check *c, struct sl_plan *p)
 {
     bool scaffold = is_strategy(p, "scaffold");
@@ -278,6 +323,8 @@ static enum sl_code bind(struct sl_yaml_doc *doc, const char *folder, struct sl_
         rc = check_numbers(&c, p);
     if (rc == SL_OK)
         rc = check_strategy(&c, p);
+    if (rc == SL_OK)
+        rc = check_probes(&c, p);
     return rc == SL_OK ? place_data(&c, p) : rc;
 }
 
@@ -393,6 +440,12 @@ void sl_plan_strategy_defaults(struct sl_plan *p)
         p->strategy.eta = adaptive ? 0.01 : 1;
     if (adaptive && p->strategy.beta1 < 0)
         p->strategy.beta1 = adagrad ? 0 : 0.9;
+}
+
+bool sl_plan_decides(const struct sl_plan *p)
+{
+    return strcmp(p->selection.policy, "random") != 0 && strcmp(p->selection.policy, "all") != 0 &&
+           strcmp(p->selection.policy, "file") != 0;
 }
 
 uint32_t sl_plan_least_updates(const struct sl_plan *p)

@@ -122,13 +122,20 @@ struct sl_plan {
         double staleness_power;  /* fedbuff: an update t versions old counts (1 + t)^-p */
     } strategy;
     struct {
-        char policy[SL_PLAN_NAME]; /* random all file */
+        char policy[SL_PLAN_NAME]; /* random all file; with probes: drop-slowest highest-loss
+                                      lowest-loss power-of-choice oort fedmarl */
         char path[SL_PLAN_PATH];   /* file */
         uint32_t clients_per_round; /* 0 = all */
         double over_select;         /* >= 1 */
         double deadline_s;
         double quorum;              /* (0, 1], of the selected */
-        uint32_t probe_epochs;
+        uint32_t probe_epochs;      /* 1: clients report after their first epoch, and may be stopped */
+        double probe_quantile, probe_slack; /* time for probes: slack x quantile of known ones */
+        double accept;              /* mean number that a policy keeps; 0 = half of the cohort */
+        uint32_t candidates;        /* power-of-choice; 0 = the whole cohort */
+        char policy_file[SL_PLAN_PATH]; /* fedmarl, as all below */
+        uint32_t min_accepted, force_after, cap, cap_window; /* rails */
+        double w1, w2, w3;          /* of the reward */
     } selection;
     struct {
         enum sl_weighting weighting;
@@ -206,6 +213,9 @@ void sl_plan_strategy_defaults(struct sl_plan *p);
 
 /* Updates that a round is sure to have when it closes: quorum of the cohort. */
 uint32_t sl_plan_least_updates(const struct sl_plan *p);
+
+/* Does the policy decide, after a probe, who goes on? */
+bool sl_plan_decides(const struct sl_plan *p);
 
 /* Learning rate of a round after the schedule; deterministic bits (own cosine). */
 double sl_plan_lr(const struct sl_plan *p, uint32_t round);

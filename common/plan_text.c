@@ -67,7 +67,16 @@ enum { /* strategies[i] is bit i */
     FEDBUFF = 1 << 13,
     ADAPTIVE = FEDADAM | FEDYOGI | FEDADAGRAD,
 };
-static const char *const policies[] = {"random", "all", "file", NULL};
+static const char *const policies[] = {
+    "random",      "all",             "file", "drop-slowest", "highest-loss",
+    "lowest-loss", "power-of-choice", "oort", "fedmarl",      NULL};
+enum { /* policies[i] is bit i */
+    FROM_FILE = 1 << 2,
+    SIZED = 0xf8, /* keep a number */
+    POWER_OF_CHOICE = 1 << 6,
+    FEDMARL = 1 << 8,
+    DECIDING = SIZED | FEDMARL,
+};
 static const char *const weightings[] = {"samples", "uniform", NULL};
 static const char *const matmuls[] = {"fp32", "fast", "tr", "rtn", NULL};
 SL_ACCELERATOR_NAMES;
@@ -77,7 +86,6 @@ static const char *const downlinks[] = {"fp32", NULL};
 static const char *const places[] = {"coordinator", "clients", "both", NULL};
 static const char *const laws[] = {"constant", "lognormal", "trace", NULL};
 static const char *const only_none[] = {"none", NULL};
-static const char *const only_zero[] = {"0", NULL};
 
 enum { BY_RULE = 1 << 0 | 1 << 1, CONSTANT = 1 << 0, LOGNORMAL = 1 << 1, TRACE = 1 << 2 };
 
@@ -186,12 +194,27 @@ static const struct sl_row rows[] = {
     REAL_OF("strategy.staleness_power", strategy.staleness_power, 0, 10, 0, NULL, STRATEGY, FEDBUFF),
 
     WORD("selection.policy", selection.policy, policies),
-    FILE_OF("selection.path", selection.path, "selection.policy", 1 << 2),
+    #define POLICY "selection.policy"
+    FILE_OF("selection.path", selection.path, POLICY, FROM_FILE),
     COUNT("selection.clients_per_round", selection.clients_per_round, 0, SL_CLIENTS_MAX),
     REAL("selection.over_select", selection.over_select, 1, 4, 0),
     REAL_IN("selection.deadline_s", selection.deadline_s, 0, 1e6, ABOVE, "seconds"),
     REAL("selection.quorum", selection.quorum, 0, 1, ABOVE),
-    FIXED("selection.probe_epochs", only_zero),
+    COUNT("selection.probe_epochs", selection.probe_epochs, 0, 1),
+    REAL_OF("selection.probe_quantile", selection.probe_quantile, 0, 1, ABOVE, NULL, POLICY,
+            DECIDING),
+    REAL_OF("selection.probe_slack", selection.probe_slack, 1, 1000, 0, NULL, POLICY, DECIDING),
+    REAL_OF("selection.accept", selection.accept, 0, SL_CLIENTS_MAX, 0, NULL, POLICY, SIZED),
+    COUNT_OF("selection.candidates", selection.candidates, 0, SL_CLIENTS_MAX, POLICY,
+             POWER_OF_CHOICE),
+    FILE_OF("selection.policy_file", selection.policy_file, POLICY, FEDMARL),
+    COUNT_OF("selection.min_accepted", selection.min_accepted, 1, SL_CLIENTS_MAX, POLICY, FEDMARL),
+    COUNT_OF("selection.force_after", selection.force_after, 0, SL_ROUNDS_MAX, POLICY, FEDMARL),
+    COUNT_OF("selection.cap", selection.cap, 0, 64, POLICY, FEDMARL),
+    COUNT_OF("selection.cap_window", selection.cap_window, 1, 64, POLICY, FEDMARL),
+    REAL_OF("selection.w1", selection.w1, 0, 1e6, 0, NULL, POLICY, FEDMARL),
+    REAL_OF("selection.w2", selection.w2, 0, 1e6, 0, NULL, POLICY, FEDMARL),
+    REAL_OF("selection.w3", selection.w3, 0, 1e6, 0, NULL, POLICY, FEDMARL),
 
     ENUM("aggregation.weighting", aggregation.weighting, weightings),
     REAL("aggregation.max_abs", aggregation.max_abs, 0, 1e6, ABOVE),

@@ -116,6 +116,7 @@ static enum sl_code open_calibration(struct run *r, struct sl_err *err)
     struct sl_round_cfg cfg = run_round_cfg(r, n);
     cfg.target = 0;
     cfg.quorum = 1;
+    cfg.probe_ms = 0;
     enum sl_code rc = calibrate_ready(r, err);
     if (rc == SL_OK && n == 0)
         rc = sl_err_set(err, SL_E_FAILED, "no enrolled client is left");

@@ -74,6 +74,11 @@ static struct tally tally(const struct run *r)
         enum sl_member_state state = r->round.members[i].state;
         if (state != SL_MEMBER_WAITING && !buffer)
             t.bytes_down += down;
+        if (probe_on(r) && r->probing.member[i].reported) {
+            t.bytes_up += poll_bytes_probe(r, i, false);
+            t.bytes_down += poll_bytes_probe(r, i, true);
+            t.bytes_up += state == SL_MEMBER_STOPPED ? poll_bytes_fetch(r) : 0;
+        }
         if (state != SL_MEMBER_ACCEPTED)
             continue;
         if (buffer)
@@ -125,7 +130,7 @@ json_t *run_not_included(const struct run *r)
     json_t *list = json_array();
     for (size_t i = 0; i < r->round.n_members; i++) {
         const struct sl_member *m = &r->round.members[i];
-        if (m->state == SL_MEMBER_ACCEPTED || (buffer_on(r) && m->state != SL_MEMBER_FAILED))
+        if (m->state == SL_MEMBER_ACCEPTED || m->state == SL_MEMBER_STOPPED || (buffer_on(r) && m->state != SL_MEMBER_FAILED))
             continue;
         json_array_append_new(
             list, json_pack("{s:I, s:s}", "client", (json_int_t)m->client, "reason",
@@ -195,6 +200,7 @@ static json_t *round_json(struct run *r, const struct tally *t)
     json_t *measured = measured_json(r);
     if (measured != NULL)
         json_object_set_new(line, "client_eval", measured);
+    probe_report(r, line);
     return line;
 }
 
@@ -266,6 +272,7 @@ static void commit(struct run *r)
     r->best = best;
     adopt(r, &t, json_number_value(json_object_get(line, "wall_s")));
     buffer_committed(r);
+    probe_observe(r, line);
     run_report(r, line);
     json_decref(line);
     run_proceed(r);
@@ -347,6 +354,7 @@ static void repeat(struct run *r)
                  r->round.cfg.quorum,
                  r->round.attempt);
     r->unjournalled = true;
+    probe_ask_again(r);
     commit_attempt(r);
 }
 
@@ -357,6 +365,7 @@ void commit_act(struct run *r, enum sl_round_action action)
     case SL_ROUND_IGNORED:
     case SL_ROUND_NOTHING:
         buffer_act(r);
+        probe_act(r);
         return;
     case SL_ROUND_COMMIT:
         r->phase = RUN_CLOSING;

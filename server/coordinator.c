@@ -106,6 +106,7 @@ void core_wake(struct sl_coordinator *c)
     if (r != NULL && r->phase == RUN_OPEN) {
         at = earlier(at, r->round.deadline_at_ms);
         at = earlier(at, buffer_wake_ms(r));
+        at = earlier(at, probe_wake_ms(r));
         if (!r->unjournalled)
             at = earlier(at, r->journalled_ms + TICK_MS);
     }
@@ -261,6 +262,9 @@ void sl_coordinator_message(struct sl_coordinator *c, uint64_t now_ms, uint32_t 
     case SL_MSG_EVAL_REPORT:
         on_eval_report(c, e, id, m);
         break;
+    case SL_MSG_PROBE:
+        probe_take(c, client, id, m);
+        break;
     default:
         reply_ack(c, id, false, "not a request");
         break;
@@ -278,6 +282,8 @@ void sl_coordinator_forget(struct sl_coordinator *c, sl_request_id id)
     for (uint32_t i = 0; r != NULL && i < r->n_slots; i++)
         if (r->uploads[i].asks && r->uploads[i].request == id)
             r->uploads[i].asks = false;
+    if (r != NULL)
+        probe_forget(r, id);
     for (size_t i = 0; i < c->n_stalled; i++)
         if (c->stalled[i].id == id)
             c->stalled[i--] = c->stalled[--c->n_stalled];
@@ -319,6 +325,8 @@ void sl_coordinator_time(struct sl_coordinator *c, uint64_t now_ms)
             core_fault(c, err.code, &err);
     }
     poll_expire(c);
+    if (c->run != NULL)
+        probe_expire(c->run);
     poll_refuse_kernels(c);
     core_wake(c);
 }
@@ -463,6 +471,8 @@ void sl_coordinator_drain(struct sl_coordinator *c, uint64_t now_ms)
     c->now_ms = now_ms;
     c->draining = true;
     poll_serve(c);
+    if (c->run != NULL)
+        probe_ask_again(c->run);
 }
 
 bool sl_coordinator_idle(const struct sl_coordinator *c)

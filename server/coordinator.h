@@ -11,7 +11,8 @@
  *
  * Bytes of a round. Plan and fixed head, which a client fetches once, belong to none. bytes_down: the TRAIN task and, for a model that does not fit into it, its chunks,
  * for every member that was given the task; bytes_up: the poll that fetched it, the requests for
- * the chunks and the update's chunks, for every member whose update was accepted. Each message
+ * the chunks and the update's chunks, for every member whose update was accepted; with probes, report and
+ * decision of everyone who reported, and the fetching of those who were stopped. Each message
  * counts once, as first sent, so the numbers depend on neither retries nor timing.
  *
  * Owns: everything about runs and clients. Borrows: env and what it points to.
@@ -57,6 +58,9 @@ struct sl_coordinator_env {
     double (*wall_s)(void *ctx);
     /* Bytes the sockets saw so far (wire_bytes); the simulator counts what it would have sent. */
     uint64_t (*wire_bytes)(void *ctx);
+    /* A round with probes is about to be committed: its records (selection/fedmarl/record.h), for
+     * learning off line. Comes again for a round whose commit was cut short. NULL = not wanted. */
+    void (*record)(void *ctx, uint64_t run_id, uint32_t round, const uint8_t *bytes, size_t n);
     const char *blas_name;
     uint32_t poll_hold_ms; /* a poll is held at most so long; 0 = until there is something */
     const char *data_path; /* where this coordinator's data lie; NULL = the plan's */

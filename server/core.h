@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* core.h - what the files of the coordinator share: coordinator.c (events), poll.c (tasks),
+ * probe.c (who goes on after a probe), probe_facts.c (what that is decided from),
  * run_build.c (a run from its plan), run_restore.c (taking it up), run.c (from round to round),
  * upload.c (transfers, acceptance), update_walk.c (checks, sum), update_meta.c (what clients say of them),
  * buffer.c (versions instead of rounds), calibrate.c (statistics instead of updates), commit.c (closing a round),
@@ -20,6 +21,7 @@
 #include "server/aggregate.h"
 #include "server/coordinator.h"
 #include "server/registry.h"
+#include "server/selection/decide.h"
 #include "server/selection/selection.h"
 #include "server/strategy/strategy.h"
 
@@ -133,6 +135,46 @@ struct calibration {
     struct sl_eval_result before, after;
 };
 
+/* What is known of a member's probe and of what followed; same position as in round.members. Times are
+ * this clock's; samples and loss are the client's claims. */
+struct probe {
+    bool reported;
+    float loss;
+    uint32_t samples;
+    bool timed;         /* tasked_ms is when its first task went out; else the round's opening counts */
+    uint64_t tasked_ms;
+    double probe_s;     /* reported, or silent: till the decision */
+    uint8_t verdict;    /* enum sl_verdict, once it is known; why: enum sl_fedmarl_why */
+    uint8_t why;
+    bool redecided;     /* --replay: the policy decides otherwise than the record */
+    float q[2];         /* fedmarl */
+    uint64_t decided_ms, first_ms; /* it was told to go on; first chunk of its update */
+    double rest_s, upload_s; /* once its update is in; NAN = not measured */
+    bool asks;          /* a report of it is held */
+    sl_request_id request;
+    uint64_t asked_ms;
+};
+
+struct probing {
+    bool on;                         /* the plan has probes */
+    const struct sl_decide_ops *ops; /* NULL: everybody goes on */
+    struct sl_fedmarl_policy policy;
+    bool learned;                    /* policy is there, and its name ... */
+    char digest[SL_DIGEST_HEX];
+    bool changed;                    /* ... is another one than the run began with */
+    struct sl_client_facts *known;   /* histories, as of the last commit; [n_clients], owned as all */
+    struct sl_fedmarl_times probes, uploads, latencies;
+    struct sl_oort oort;
+    struct probe *member;            /* [n_clients] */
+    struct sl_client_facts *rows;    /* [n_clients], of the open round's members */
+    uint8_t *scratch;                /* [n_clients] */
+    struct sl_decide_work work;
+    double loss_scale;
+    uint64_t max_samples;            /* most of a client's */
+    json_t *decision;                /* the last in the journal, and its round */
+    uint32_t decision_round;
+};
+
 /* A client's row of the plan's partition, and what its updates weigh. */
 struct share {
     uint64_t train, held; /* samples */
@@ -175,6 +217,7 @@ struct run {
     uint32_t next_round;
     struct work work;
     struct buffers buffers;
+    struct probing probing;
     struct calibration calib;
     struct client_eval eval;
     uint64_t eval_deadline_ms;
@@ -257,6 +300,9 @@ struct run_entry *run_entry_of(struct sl_coordinator *c, uint64_t id);
 bool run_due(const struct run *r, uint32_t round); /* is the model after this round measured? */
 bool run_asks_eval(const struct run *r); /* do this round's tasks ask for an evaluation? */
 
+/* A line to the store, then out. Steals line. false: the store refused it. */
+bool run_put_report(struct run *r, json_t *line);
+
 /* Rows of lines of the report. */
 json_t *run_not_included(const struct run *r);
 
@@ -278,6 +324,41 @@ enum sl_code calibrate_check(const struct run *r, uint32_t client, const struct 
 enum sl_code calibrate_check_meta(const struct run *r, uint32_t client,
                                   const struct sl_update_meta *m, struct sl_err *err);
 uint64_t calibrate_slot_bytes(const struct run *r); /* of the spool */
+
+/* --- probe.c --- */
+bool probe_on(const struct run *r); /* do members of the open round probe? */
+/* SL_E_INPUT and the like for a policy file that can't be used. */
+enum sl_code probe_build(struct run *r, struct sl_err *err);
+void probe_free(struct run *r);
+void probe_reset(struct run *r); /* a round begins */
+uint64_t probe_time_ms(const struct run *r); /* of sl_round_cfg */
+uint64_t probe_wake_ms(const struct run *r); /* UINT64_MAX = no need */
+void probe_open(struct run *r);    /* the round is open */
+void probe_restore(struct run *r); /* it is again: the decision in the journal holds */
+void probe_act(struct run *r);     /* something has changed: decides if it is time */
+void probe_ask_again(struct run *r); /* whoever waits is to report again, or knows its verdict */
+void probe_close(struct run *r);   /* the round is over: whoever waits is told so */
+void probe_expire(struct run *r);  /* answers reports held long enough */
+void probe_forget(struct run *r, sl_request_id id);
+void probe_take(struct sl_coordinator *c, uint32_t client, sl_request_id id,
+                const struct sl_msg *m);
+void probe_tasked(struct run *r, size_t position);
+void probe_first_chunk(struct run *r, size_t position);
+void probe_uploaded(struct run *r, size_t position, uint32_t n_chunks);
+
+/* --- probe_facts.c --- */
+/* Fills probing.rows. Verdicts but for `silent` need not be known. */
+void probe_facts(struct run *r, struct sl_round_facts *ret);
+json_t *probe_member_json(const struct run *r, size_t position);
+json_t *probe_members_json(const struct run *r);
+void probe_read_members(struct run *r, const json_t *list);
+/* Of the record's line of that round; NULL = it has none. Borrowed. */
+const json_t *probe_recorded(const struct run *r, uint32_t round, const char *key);
+void probe_recall_times(struct run *r);    /* the record's instead of the measured ones */
+void probe_recall_verdicts(struct run *r); /* and notes where they differ */
+void probe_report(struct run *r, json_t *line); /* adds to a round's line; logs its records */
+void probe_observe(struct run *r, const json_t *line); /* a committed round's line into the histories */
+void probe_recall(struct run *r, const json_t *line);  /* a line of the stored report */
 
 /* --- upload.c --- */
 uint64_t upload_bytes(const struct run *r); /* of an update of the open round */
@@ -403,6 +484,8 @@ void poll_expire(struct sl_coordinator *c);   /* answers those held long enough 
 void poll_refuse_kernels(struct sl_coordinator *c);
 uint64_t poll_bytes_down(const struct run *r, uint32_t round); /* of a task that began with it */
 uint64_t poll_bytes_up(const struct run *r, const struct upload *u);
+uint64_t poll_bytes_fetch(const struct run *r); /* up: the poll and the requests for the model */
+uint64_t poll_bytes_probe(const struct run *r, size_t position, bool down); /* report, or decision */
 
 /* --- coordinator.c --- */
 #define ROUND_NAME 24

@@ -19,6 +19,7 @@
 #include "server/admin.h"
 #include "server/coordinator.h"
 #include "server/http.h"
+#include "server/selection/fedmarl/record.h"
 #include "server/service.h"
 
 #define WORKERS 2
@@ -80,6 +81,17 @@ static void env_report(void *ctx, uint64_t run, json_t *line)
     struct sl_err err;
     if (d->report != NULL && run == d->run && sl_report_write(d->report, line, &err) != SL_OK)
         sl_log_write(d->log, SL_LOG_ERROR, "report: %s", err.msg);
+}
+
+/* Beside the state: what a policy can be trained from off line. */
+static void env_record(void *ctx, uint64_t run, uint32_t round, const uint8_t *bytes, size_t n)
+{
+    struct daemon *d = ctx;
+    char path[SL_CONFIG_PATH + 32];
+    struct sl_err err;
+    snprintf(path, sizeof(path), "%s/run-%" PRIu64 ".marl", d->options->config->state_dir, run);
+    if (sl_fedmarl_log_append(path, run, round, bytes, n, &err) != SL_OK)
+        sl_log_write(d->log, SL_LOG_ERROR, "records of round %" PRIu32 ": %s", round, err.msg);
 }
 
 static double env_wall_s(void *ctx)
@@ -291,6 +303,7 @@ static enum sl_code open_core(struct daemon *d)
                                      .reply = env_reply,
                                      .wake_at = env_wake_at,
                                      .report = env_report,
+                                     .record = env_record,
                                      .wall_s = env_wall_s,
                                      .wire_bytes = env_wire_bytes,
                                      .blas_name = sl_accel_blas_name(),

@@ -54,7 +54,7 @@ uint64_t poll_bytes_down(const struct run *r, uint32_t round)
     return sum;
 }
 
-uint64_t poll_bytes_up(const struct run *r, const struct upload *u)
+uint64_t poll_bytes_fetch(const struct run *r)
 {
     struct sl_msg poll = {.kind = SL_MSG_POLL};
     poll.poll.boot_id = 1;
@@ -66,6 +66,12 @@ uint64_t poll_bytes_up(const struct run *r, const struct upload *u)
         get.get_chunk.length = (uint32_t)(size - at < SL_CHUNK_BYTES ? size - at : SL_CHUNK_BYTES);
         sum += weigh(&get);
     }
+    return sum;
+}
+
+uint64_t poll_bytes_up(const struct run *r, const struct upload *u)
+{
+    uint64_t sum = poll_bytes_fetch(r);
     for (uint64_t at = 0; at < u->blob.size; at += SL_CHUNK_BYTES) {
         uint64_t left = u->blob.size - at;
         struct sl_msg put = {.kind = SL_MSG_PUT_CHUNK};
@@ -80,6 +86,18 @@ uint64_t poll_bytes_up(const struct run *r, const struct upload *u)
         sum += weigh(&put);
     }
     return sum;
+}
+
+uint64_t poll_bytes_probe(const struct run *r, size_t position, bool down)
+{
+    const struct probe *p = &r->probing.member[position];
+    struct sl_msg probe = {.kind = SL_MSG_PROBE}, decision = {.kind = SL_MSG_DECISION};
+    probe.probe.run_id = r->id;
+    probe.probe.round = r->round.number;
+    probe.probe.loss = p->loss;
+    probe.probe.samples = p->samples;
+    decision.decision.go = SL_GO_ON; /* a word of the other kind has the same size */
+    return weigh(down ? &decision : &probe);
 }
 
 /* --- polls -------------------------------------------------------------------------------------- */
@@ -167,7 +185,9 @@ static bool find_task(struct sl_coordinator *c, struct sl_client_entry *e, const
     if (r->phase != RUN_OPEN || r->unjournalled)
         return false;
     const struct sl_member *member = sl_round_member(&r->round, client);
-    if (member == NULL || (member->state != SL_MEMBER_WAITING && member->state != SL_MEMBER_TASKED))
+    if (member == NULL ||
+        (member->state != SL_MEMBER_WAITING && member->state != SL_MEMBER_TASKED &&
+         member->state != SL_MEMBER_PROBED)) /* that one was killed, and probes again */
         return false;
     if (r->plan.run.reproducible == SL_REPRODUCIBLE_STRICT && !fp32_kernel_fits(r, e))
         return false; /* poll_refuse_kernels puts it out */
@@ -178,6 +198,8 @@ static bool find_task(struct sl_coordinator *c, struct sl_client_entry *e, const
         return false;
     struct sl_round_event ev = {.kind = SL_ROUND_EV_TASKED, .now_ms = c->now_ms, .client = client};
     sl_round_step(&r->round, &ev);
+    if (r->probing.on)
+        probe_tasked(r, (size_t)(member - r->round.members));
     return true;
 }
 

@@ -63,8 +63,7 @@ void run_report(struct run *r, json_t *line)
     r->c->env.report(r->c->env.ctx, r->id, line);
 }
 
-/* To the store, then out. Steals line. false: the store refused it. */
-static bool report_line(struct run *r, json_t *line)
+bool run_put_report(struct run *r, json_t *line)
 {
     struct sl_coordinator *c = r->c;
     struct sl_err err;
@@ -91,11 +90,14 @@ static bool report_start(struct run *r)
     uint8_t digest[SL_DIGEST_BYTES];
     sl_blake2b_256(r->plan_text, r->plan_ref.size, digest);
     hex_digest(digest, plan);
-    return report_line(r, json_pack("{s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:s, s:s}", "event", "run_start",
+    json_t *line = json_pack("{s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:s, s:s}", "event", "run_start",
                              "run", (json_int_t)r->id, "name", r->plan.run.name, "plan_digest",
                              plan, "seed", (json_int_t)r->plan.run.seed, "clients",
                              (json_int_t)r->n_clients, "parameters", (json_int_t)r->n_all,
-                             "version", SL_VERSION, "blas", r->c->env.blas_name));
+                             "version", SL_VERSION, "blas", r->c->env.blas_name);
+    if (r->probing.learned)
+        json_object_set_new(line, "policy_digest", json_string(r->probing.digest));
+    return run_put_report(r, line);
 }
 
 /* --- end ------------------------------------------------------------------------------------------ */
@@ -148,7 +150,7 @@ static json_t *end_json(const struct run *r)
 
 void run_put_end(struct run *r)
 {
-    r->end_reported = r->end_reported || report_line(r, end_json(r));
+    r->end_reported = r->end_reported || run_put_report(r, end_json(r));
     if (r->end_reported && !r->ended)
         r->ended = run_set_state(r, r->failed ? SL_RUN_FAILED : SL_RUN_DONE, r->end_reason);
 }
@@ -186,7 +188,7 @@ static void finish(struct run *r, const char *reason)
 
 /* --- rounds --------------------------------------------------------------------------------------- */
 
-/* Members of a recorded round: those whose updates went in. */
+/* Members of a recorded round: those whose updates went in; where a policy decided, all. */
 static bool recorded_members(const struct run *r, uint32_t round, uint32_t *ret, size_t *ret_n)
 {
     size_t i, j;
@@ -198,9 +200,11 @@ static bool recorded_members(const struct run *r, uint32_t round, uint32_t *ret,
             json_integer_value(json_object_get(line, "round")) != (json_int_t)round)
             continue;
         size_t n = 0;
-        json_array_foreach(json_object_get(line, "included"), j, v)
+        const json_t *probes = json_object_get(line, "probes");
+        bool decided = r->probing.ops != NULL && probes != NULL;
+        json_array_foreach(decided ? probes : json_object_get(line, "included"), j, v)
         {
-            json_int_t k = json_integer_value(v);
+            json_int_t k = json_integer_value(decided ? json_object_get(v, "client") : v);
             if (k >= 0 && k < (json_int_t)r->n_clients && n < r->n_slots)
                 ret[n++] = (uint32_t)k;
         }
@@ -260,7 +264,8 @@ struct sl_round_cfg run_round_cfg(const struct run *r, size_t n_members)
     return (struct sl_round_cfg){.target = target,
                                  .quorum = q < 1 ? 1 : q,
                                  .deadline_ms = (uint64_t)(r->plan.selection.deadline_s * 1000),
-                                 .max_retries = r->plan.run.max_retries};
+                                 .max_retries = r->plan.run.max_retries,
+                                 .probe_ms = r->probing.on ? probe_time_ms(r) : 0};
 }
 
 void run_begin_counting(struct run *r, uint64_t spent_ms)
@@ -280,6 +285,7 @@ void run_begin_counting(struct run *r, uint64_t spent_ms)
             upload_reset(&r->uploads[i]);
     memset(r->eval.there, 0, r->eval.n * sizeof(*r->eval.there));
     memset(r->eval.counts, 0, r->eval.n * sizeof(*r->eval.counts));
+    probe_reset(r);
     r->phase = RUN_OPEN;
 }
 
@@ -311,6 +317,7 @@ static void open_round(struct run *r)
     }
     run_begin_counting(r, 0);
     sl_log_write(c->env.log, SL_LOG_DEBUG, "round %" PRIu32 ": %zu clients", r->next_round, n);
+    probe_open(r);
     poll_serve(c);
 }
 
@@ -375,6 +382,7 @@ void run_retry(struct run *r)
     case RUN_OPEN:
         commit_attempt(r);
         buffer_act(r);
+        probe_act(r);
         upload_advance(r);
         break;
     case RUN_CLOSING:

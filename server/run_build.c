@@ -122,7 +122,7 @@ static enum sl_code build_policy(struct run *r, struct sl_err *err)
 {
     const struct sl_plan *p = &r->plan;
     r->strategy = sl_strategy_find(p->strategy.name);
-    r->selection = sl_selection_find(p->selection.policy);
+    r->selection = sl_selection_find(sl_plan_decides(p) ? "random" : p->selection.policy);
     if (r->strategy == NULL || r->selection == NULL)
         return sl_err_set(err, SL_E_NOTFOUND, "strategy %s or policy %s is not available",
                           p->strategy.name, p->selection.policy);
@@ -150,6 +150,9 @@ static enum sl_code build_vectors(struct run *r, struct sl_err *err)
     r->eval.n = r->n_clients;
     r->eval.counts = sl_calloc(r->n_clients, sizeof(*r->eval.counts));
     r->eval.there = sl_calloc(r->n_clients, sizeof(*r->eval.there));
+    enum sl_code rc = probe_build(r, err);
+    if (rc != SL_OK)
+        return rc;
     if (r->values == NULL || r->sent == NULL || r->uploads == NULL ||
         (r->n_state > 0 && r->state == NULL) || r->eval.counts == NULL || r->eval.there == NULL)
         return sl_err_set(err, SL_E_NOMEM, "model of %zu values", r->n_all);
@@ -253,6 +256,7 @@ void run_free(struct run *r)
         free(r->uploads[i].have);
     free(r->uploads);
     buffer_free(r);
+    probe_free(r);
     free(r->eval.counts);
     free(r->eval.there);
     if (r->sent != r->values)

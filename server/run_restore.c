@@ -32,6 +32,7 @@ static enum sl_code recall(void *ctx, const char *json)
         sl_text_copy(h->r->end_reason, sizeof(h->r->end_reason), reason != NULL ? reason : "");
     }
     h->r->best = best_after(h->r, line);
+    probe_recall(h->r, line);
     if (event != NULL && strcmp(event, "calibration") == 0)
         calibrate_recall(h->r, line);
     if (event != NULL && strcmp(event, "round") == 0) {
@@ -96,7 +97,7 @@ static enum sl_code reopen(struct run *r, const struct sl_open_round *open, stru
         members[i] = open->members[i].client;
     struct sl_round_cfg cfg = run_round_cfg(r, open->n_members);
     if (open->round >= SL_ROUND_CALIBRATION)
-        cfg.target = 0, cfg.quorum = 1;
+        cfg.target = 0, cfg.quorum = 1, cfg.probe_ms = 0;
     uint64_t left = open->remaining_ms < cfg.deadline_ms ? open->remaining_ms : cfg.deadline_ms;
     enum sl_code rc = sl_round_open(&r->round, &cfg, open->round, open->attempt, members,
                                     open->n_members, c->now_ms, left, err);
@@ -104,6 +105,8 @@ static enum sl_code reopen(struct run *r, const struct sl_open_round *open, stru
     if (rc != SL_OK)
         return rc;
     run_begin_counting(r, cfg.deadline_ms - left);
+    probe_restore(r);
+    probe_open(r);
     /* in the order of acceptance, which over-selection cares for */
     for (uint32_t order = 0; rc == SL_OK && order < open->n_members; order++)
         for (size_t i = 0; rc == SL_OK && i < open->n_members; i++)
@@ -117,6 +120,9 @@ static enum sl_code restore(struct run *r, struct sl_err *err)
     struct sl_store *s = r->c->env.store;
     struct history h = {.r = r};
     enum sl_code rc = s->ops->each_report(s, r->id, recall, &h, err);
+    if (rc == SL_OK && r->probing.changed)
+        rc = sl_err_set(err, SL_E_INPUT, "selection.policy_file: %s is another policy than the run "
+                        "began with", r->plan.selection.policy_file);
     if (rc == SL_OK)
         rc = restore_model(r, err);
     if (rc == SL_OK)

@@ -7,7 +7,8 @@
 static const char *const run_states[] = {"queued", "active", "done", "failed"};
 static const char *const phases[] = {"waiting for clients", "open",       "closing",
                                      "finalising",          "evaluating", "over"};
-static const char *const member_states[] = {"waiting", "tasked", "accepted", "failed", "idle"};
+static const char *const member_states[] = {"waiting", "tasked", "accepted", "failed", "idle",
+                                            "probed", "stopped"};
 
 static json_t *run_json(const struct run *r, uint64_t now_ms)
 {
@@ -88,14 +89,16 @@ static json_t *explain_open(const struct run *r)
         const struct sl_client_entry *e = sl_registry_at(&r->c->registry, m->client);
         if (m->state == SL_MEMBER_IDLE)
             continue;
-        json_array_append_new(
-            members,
+        json_t *o =
             json_pack("{s:I, s:s, s:s, s:s, s:I, s:o}", "client", (json_int_t)m->client, "name",
                       e != NULL ? e->row.name : "-", "state", member_states[m->state], "reason",
                       m->reason, "start", (json_int_t)buffer_start(r, i), "last_heard_s",
                       e != NULL && e->registered
                           ? json_real((double)(r->c->now_ms - e->seen_ms) * 1e-3)
-                          : json_null()));
+                          : json_null());
+        if (probe_on(r) && (r->probing.member[i].reported || r->round.decided))
+            json_object_set_new(o, "probe", probe_member_json(r, i));
+        json_array_append_new(members, o);
     }
     return json_pack("{s:I, s:I, s:s, s:I, s:I, s:f, s:o}",
                      calibrate_under_way(r) ? "calibration" : "round",

@@ -170,6 +170,7 @@ void upload_accept(struct run *r, struct upload *u, const uint8_t *bytes)
     r->weight_in += u->meta.weight;
     u->order = r->next_order++;
     u->accepted_ms = c->now_ms;
+    probe_uploaded(r, u->position, n_chunks(u->blob.size));
     note_eval(r, client, &u->meta);
     if (bytes != NULL)
         add_from(r, u, bytes); /* before the reply, which takes the request's memory */
@@ -269,6 +270,7 @@ static void begin_check(struct run *r, struct upload *u)
 
 void upload_close(struct run *r)
 {
+    probe_close(r);
     for (size_t i = 0; i < r->round.n_members; i++) {
         struct upload *u = &r->uploads[i];
         if (u->asks)
@@ -408,6 +410,10 @@ static struct upload *welcome(struct sl_coordinator *c, uint32_t client, sl_requ
         core_reply_put(c, id, SL_PUT_REJECTED, 0, member->reason);
         return NULL;
     }
+    if (member->state == SL_MEMBER_STOPPED || (r->round.cfg.probe_ms > 0 && !member->go)) {
+        core_reply_put(c, id, SL_PUT_REJECTED, 0, "was not told to go on after its probe");
+        return NULL;
+    }
     return &r->uploads[member - r->round.members];
 }
 
@@ -465,6 +471,8 @@ void upload_put(struct sl_coordinator *c, uint32_t client, sl_request_id id, con
     if (u->n_have > 0 && !sl_blob_id_equal(&u->blob.id, &m->put_chunk.blob.id))
         upload_reset(u); /* another update than the one begun: from the start */
     u->blob = m->put_chunk.blob;
+    if (u->n_have == 0)
+        probe_first_chunk(r, u->position);
     struct sl_err err;
     if (!take_chunk(r, u, m, &err)) {
         core_stall(c, id, m->put_chunk.offset);

@@ -5,6 +5,7 @@
 #include "accel/accel.h"
 #include "common/model_file.h"
 #include "common/report.h"
+#include "server/selection/fedmarl/record.h"
 #include "sim/commands.h"
 #include "sim/progress.h"
 #include "sim/world.h"
@@ -12,7 +13,8 @@
 struct watcher {
     struct sl_progress progress;
     struct sl_report *report;
-    struct sl_err failure; /* of writing the report */
+    const char *records; /* --records; NULL = not wanted */
+    struct sl_err failure; /* of writing report or records */
 };
 
 static void on_report(void *ctx, uint64_t run, json_t *line)
@@ -22,6 +24,15 @@ static void on_report(void *ctx, uint64_t run, json_t *line)
     struct sl_err err;
     if (w->report != NULL && w->failure.code == SL_OK &&
         sl_report_write(w->report, line, &err) != SL_OK)
+        w->failure = err;
+}
+
+static void on_record(void *ctx, uint64_t run, uint32_t round, const uint8_t *bytes, size_t n)
+{
+    struct watcher *w = ctx;
+    struct sl_err err;
+    if (w->records != NULL && w->failure.code == SL_OK &&
+        sl_fedmarl_log_append(w->records, run, round, bytes, n, &err) != SL_OK)
         w->failure = err;
 }
 
@@ -43,7 +54,9 @@ static enum sl_code run_world(const struct sl_sim_options *o, const struct sl_pl
                                        .jobs = o->jobs,
                                        .replay = replay,
                                        .blas_name = sl_accel_blas_name(),
-                                       .hooks = {.ctx = w, .report = on_report}};
+                                       .hooks = {.ctx = w,
+                                                 .report = on_report,
+                                                 .record = on_record}};
     struct sl_world *world;
     enum sl_code rc = sl_world_new(&options, &world, err);
     if (rc != SL_OK)
@@ -64,7 +77,7 @@ static enum sl_code run_world(const struct sl_sim_options *o, const struct sl_pl
 enum sl_code sl_command_run(const struct sl_sim_options *o, struct sl_err *err)
 {
     struct sl_plan plan = {0};
-    struct watcher w = {0};
+    struct watcher w = {.records = o->records};
     json_t *replay = NULL;
     enum sl_code rc = sl_plan_load(o->path, o->set, o->n_set, &plan, err);
     if (rc != SL_OK)

@@ -24,6 +24,7 @@ const char sl_sim_help[] =
     "  --model-out FILE      write the final model (.npz or .safetensors)\n"
     "  --jobs N              worker threads, 1 to 256 (default: one a core)\n"
     "  --replay REPORT       repeat members, order and latencies of a recorded run\n"
+    "  --records FILE        append what a plan with probes decided, for train-policy --records\n"
     "  --quiet               no progress and no summary\n"
     "partition:\n"
     "  --csv                 print the table as CSV\n"
@@ -98,7 +99,7 @@ static const struct {
     [OPT_ONLY] = {"--only", TAKES_VALUE, CHECK | EXPERIMENT},
     [OPT_OUT] = {"--out", TAKES_VALUE, EXPERIMENT},
     [OPT_OUT_FILE] = {"-o", TAKES_VALUE, TRAIN_POLICY},
-    [OPT_RECORDS] = {"--records", TAKES_VALUE, TRAIN_POLICY},
+    [OPT_RECORDS] = {"--records", TAKES_VALUE, RUN | TRAIN_POLICY},
     [OPT_SEEDS] = {"--seeds", TAKES_VALUE, EXPERIMENT},
     [OPT_QUICK] = {"--quick", TAKES_NOTHING, EXPERIMENT},
     [OPT_LIST] = {"--list", TAKES_NOTHING, EXPERIMENT},

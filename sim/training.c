@@ -232,6 +232,14 @@ uint64_t sl_training_samples(const struct sl_training *t, uint32_t client, bool 
     return total + (uint64_t)steps * (batch == 0 || batch > own ? own : batch);
 }
 
+uint64_t sl_training_part(const struct sl_training *t, uint32_t client, bool probe, bool evaluate)
+{
+    uint64_t held = sl_training_samples(t, client, false, true);
+    uint64_t all = sl_training_samples(t, client, true, false), epochs = t->plan->train.epochs;
+    uint64_t first = all / epochs * t->plan->selection.probe_epochs;
+    return probe ? first + (evaluate ? held : 0) : all - first;
+}
+
 static enum sl_code ready_bench(struct sl_training *t, struct bench *b,
                                 struct sl_err *err)
 {
@@ -274,10 +282,13 @@ static enum sl_code train(struct sl_training *t, struct bench *b,
     const uint8_t *update;
     size_t n;
     enum sl_code rc = SL_OK;
+    r->samples = (uint32_t)data->n_train;
     if (task->states != NULL && task->state != SL_VFILE_NONE) {
         rc = sl_vfile_read(task->states, task->state, b->state, t->n_state, &r->err);
         order.state = b->state;
     }
+    if (rc == SL_OK && task->probe)
+        return sl_local_probe(b->bench, &order, data, start, &r->loss, &r->err);
     if (rc == SL_OK)
         rc = sl_local_train(b->bench, &order, data, start, &r->meta, &update, &n,
                             &r->err);
@@ -295,7 +306,7 @@ static enum sl_code train(struct sl_training *t, struct bench *b,
 
 static bool attacks(const struct sl_training *t, const struct sl_training_task *task)
 {
-    return t->attack != NULL && task->train && task->client < t->attack->n;
+    return t->attack != NULL && task->train && !task->probe && task->client < t->attack->n;
 }
 
 /* What attacker `client` would send if it did not alter it. */
@@ -374,6 +385,9 @@ void sl_training_do(struct sl_training *t, unsigned worker,
     if (ret->rc != SL_OK)
         return;
     struct sl_local_data data = data_of(t, task->client, b->split);
+    if (task->probe && t->attack != NULL && task->client < t->attack->n &&
+        t->attack->ops->flips_labels)
+        data.set = &t->flipped;
     const float *start;
     size_t behind = (sl_local_vectors(t->plan) - 1) *
                     sl_layout_travelling(sl_model_layout(t->model));

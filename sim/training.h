@@ -42,17 +42,20 @@ const struct sl_dataset *sl_training_set(const struct sl_training *t);
 const struct sl_codec *sl_training_codec(const struct sl_training *t);
 size_t sl_training_state_bytes(const struct sl_training *t);
 
-/* Samples that a task of this client goes through, counted once per use: what its device
- * needs time for. */
 /* Largest thing that a client of the plan pushes. */
 uint64_t sl_training_update_bytes(const struct sl_training *t);
 
+/* Samples that a task of this client goes through, counted once per use: what its device
+ * needs time for. With probes: those of the probe epochs, or of the rest. */
 uint64_t sl_training_samples(const struct sl_training *t, uint32_t client, bool train,
                              bool evaluate);
+uint64_t sl_training_part(const struct sl_training *t, uint32_t client, bool probe, bool evaluate);
 
 struct sl_training_task {
     uint32_t client, round;
     bool train;     /* else: */
+    bool probe;     /* train: only the probe epochs, whose loss is the result; a worker's bench serves
+                       many clients, so the whole training begins anew, to the same bits */
     bool calibrate; /* statistics; else evaluate only */
     bool evaluate; /* the received model on the held-out share */
     const float *model, *head; /* as received; head NULL = none */
@@ -70,6 +73,8 @@ struct sl_training_result {
     struct sl_update_meta meta;
     struct sl_blob_ref blob;
     struct sl_eval_counts eval;
+    float loss;       /* of a probe */
+    uint32_t samples; /* of the client */
 };
 
 void sl_training_do(struct sl_training *t, unsigned worker,

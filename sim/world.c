@@ -72,6 +72,13 @@ static void env_report(void *ctx, uint64_t run, json_t *line)
         w->opt.hooks.report(w->opt.hooks.ctx, run, line);
 }
 
+static void env_record(void *ctx, uint64_t run, uint32_t round, const uint8_t *bytes, size_t n)
+{
+    const struct sl_world *w = ctx;
+    if (w->opt.hooks.record != NULL)
+        w->opt.hooks.record(w->opt.hooks.ctx, run, round, bytes, n);
+}
+
 static double env_wall_s(void *ctx)
 {
     struct timespec t;
@@ -106,6 +113,7 @@ static enum sl_code start_coordinator(struct sl_world *w, struct sl_err *err)
         .reply = env_reply,
         .wake_at = env_wake_at,
         .report = env_report,
+        .record = env_record,
         .wall_s = env_wall_s,
         .wire_bytes = env_wire_bytes,
         .blas_name = w->opt.blas_name == NULL ? "" : w->opt.blas_name,

@@ -35,6 +35,8 @@ struct sl_world_hooks {
     void *ctx;
     /* One object of a run's report; borrowed. */
     void (*report)(void *ctx, uint64_t run, json_t *line);
+    /* As sl_coordinator_env's. */
+    void (*record)(void *ctx, uint64_t run, uint32_t round, const uint8_t *bytes, size_t n);
     /* After the step in which a round was committed: the model and the strategy's state as they are
      * now. */
     void (*committed)(void *ctx, uint64_t run, uint32_t round,

@@ -86,7 +86,8 @@ static struct sl_training *training_of(const struct sl_world *w, uint64_t run)
     return NULL;
 }
 
-static enum sl_code prepare_work(struct vclient *v, const struct sl_client_job *job,
+/* probe: the first part of a training with probes. */
+static enum sl_code prepare_work(struct vclient *v, const struct sl_client_job *job, bool probe,
                                  struct work *k, struct sl_err *err)
 {
     struct sl_world *w = v->w;
@@ -104,6 +105,7 @@ static enum sl_code prepare_work(struct vclient *v, const struct sl_client_job *
     k->task = (struct sl_training_task){.client = job->index,
                                         .round = job->order.round,
                                         .train = job->order.kind == SL_TASK_TRAIN,
+                                        .probe = probe,
                                         .calibrate = job->order.kind == SL_TASK_CALIBRATE,
                                         .evaluate = job->order.evaluate ||
                                                     job->order.kind == SL_TASK_EVALUATE,
@@ -117,24 +119,40 @@ static enum sl_code prepare_work(struct vclient *v, const struct sl_client_job *
     enum sl_code rc = sl_blob_cache_begin(&w->blobs, &k->model, err);
     if (rc == SL_OK && k->head.size > 0)
         rc = sl_blob_cache_begin(&w->blobs, &k->head, err);
-    if (rc == SL_OK && (k->task.train || k->task.calibrate))
+    if (rc == SL_OK && !probe && (k->task.train || k->task.calibrate))
         rc = sl_vfile_take(&w->file, &k->task.region, err);
     if (rc == SL_OK && k->task.train && sl_training_state_bytes(k->training) > 0) {
         const struct sl_vstate *s = &v->store.state;
         k->task.states = &w->states;
         k->task.state = s->run_id == k->order.run_id ? s->region : SL_VFILE_NONE;
-        rc = sl_vfile_take(&w->states, &k->task.staged, err);
+        if (!probe)
+            rc = sl_vfile_take(&w->states, &k->task.staged, err);
     }
     return rc;
 }
 
-static void env_work(void *ctx, const struct sl_client_job *job)
+static bool probes(const struct sl_world *w, const struct sl_client_job *job)
 {
-    struct vclient *v = ctx;
+    const struct sl_training *t = training_of(w, job->order.run_id);
+    return t != NULL && job->order.kind == SL_TASK_TRAIN &&
+           sl_training_plan(t)->selection.probe_epochs > 0;
+}
+
+static uint64_t samples_of(const struct work *k)
+{
+    const struct sl_training_task *task = &k->task;
+    if (task->train && sl_training_plan(k->training)->selection.probe_epochs > 0)
+        return sl_training_part(k->training, task->client, task->probe, task->evaluate);
+    return sl_training_samples(k->training, task->client, task->train || task->calibrate,
+                               task->evaluate);
+}
+
+static void begin_work(struct vclient *v, const struct sl_client_job *job, bool probe)
+{
     struct sl_world *w = v->w;
     struct work *k = malloc(sizeof(*k));
     struct sl_err err = {.msg = "task"};
-    enum sl_code rc = k == NULL ? SL_E_NOMEM : prepare_work(v, job, k, &err);
+    enum sl_code rc = k == NULL ? SL_E_NOMEM : prepare_work(v, job, probe, k, &err);
     if (rc != SL_OK) {
         free(k);
         world_fail(w, rc, err.msg);
@@ -142,10 +160,25 @@ static void env_work(void *ctx, const struct sl_client_job *job)
     }
     v->work = k;
     sl_workers_submit(w->workers, &k->job);
-    uint64_t n = sl_training_samples(k->training, k->task.client,
-                                     k->task.train || k->task.calibrate, k->task.evaluate);
-    world_push(w, EV_TRAINED, w->now_us + sl_device_train_us(&w->devices, v->index, n),
-               v->index, v->boot, 0);
+    world_push(w, EV_TRAINED,
+               w->now_us + sl_device_train_us(&w->devices, v->index, samples_of(k)), v->index,
+               v->boot, 0);
+}
+
+static void env_work(void *ctx, const struct sl_client_job *job)
+{
+    struct vclient *v = ctx;
+    bool probe = probes(v->w, job);
+    v->job = probe ? job : NULL;
+    begin_work(v, job, probe);
+}
+
+static void env_decided(void *ctx, bool go)
+{
+    struct vclient *v = ctx;
+    if (go)
+        begin_work(v, v->job, false);
+    v->job = NULL;
 }
 
 /* Waits for the worker and gives back what the task held, apart from its region. */
@@ -209,6 +242,13 @@ static void trained(struct vclient *v, uint32_t boot)
         return;
     struct work *k = end_work(v);
     struct sl_client_result r = {.rc = k->result.rc, .eval = k->result.eval};
+    if (r.rc == SL_OK && k->task.probe) {
+        r.loss = k->result.loss;
+        r.samples = k->result.samples;
+        free(k);
+        sl_client_probed(v->core, world_now_ms(v->w), &r);
+        return;
+    }
     if (r.rc == SL_OK && (k->task.train || k->task.calibrate)) {
         r.kept = (struct sl_kept_update){.run_id = k->order.run_id,
                                          .round = k->order.round,
@@ -253,6 +293,7 @@ static void start(struct vclient *v)
         .blob_finish = env_blob_finish,
         .blob_release = env_blob_release,
         .work = env_work,
+        .decided = env_decided,
         .seed = sl_splitmix64_at(seed, v->index),
         .boot_id = sl_splitmix64_at(seed ^ v->index, v->boot),
         .index = (int32_t)v->index,

@@ -68,6 +68,7 @@ struct vclient {
     struct sl_client *core; /* NULL while it is down */
     struct sl_vstore store;
     struct work *work; /* NULL = none */
+    const struct sl_client_job *job; /* of a client that has probed; the core's */
     uint64_t up_free_us, down_free_us;
     uint32_t index, boot;
     uint32_t epoch; /* start of the coordinator that its session belongs to; 0 = none */

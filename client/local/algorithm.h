@@ -26,16 +26,17 @@ struct sl_local_work {
 struct sl_local_algorithm {
     const char *name;
     bool variates;
-    enum sl_code (*train)(struct sl_local_work *w, struct sl_err *err);
+    /* Changes of the plan's training, and what follows from its result; either may be NULL. *w stays
+     * where it is from one to the other. */
+    void (*prepare)(struct sl_local_work *w, struct sl_train_spec *spec);
+    void (*finish)(struct sl_local_work *w);
 };
 
 /* Plain local training with the plan's optimiser (McMahan et al. 2017, algorithm 1,
  * ClientUpdate). */
 extern const struct sl_local_algorithm sl_local_sgd, sl_local_fedprox, sl_local_scaffold;
 
-/* The plan's training of this order, and running it from w->start. */
+/* The plan's training of this order. */
 struct sl_train_spec sl_local_spec(const struct sl_local_work *w);
-enum sl_code sl_local_run(struct sl_local_work *w, const struct sl_train_spec *spec,
-                          struct sl_err *err);
 
 #endif

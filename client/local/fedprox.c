@@ -3,11 +3,9 @@
  * which adds mu (w - w_start) to each gradient. */
 #include "client/local/algorithm.h"
 
-static enum sl_code train(struct sl_local_work *w, struct sl_err *err)
+static void prepare(struct sl_local_work *w, struct sl_train_spec *spec)
 {
-    struct sl_train_spec spec = sl_local_spec(w);
-    spec.mu = w->order->plan->strategy.mu;
-    return sl_local_run(w, &spec, err);
+    spec->mu = w->order->plan->strategy.mu;
 }
 
-const struct sl_local_algorithm sl_local_fedprox = {.name = "fedprox", .train = train};
+const struct sl_local_algorithm sl_local_fedprox = {.name = "fedprox", .prepare = prepare};

@@ -50,6 +50,13 @@ struct sl_local_bench {
      * its control variates. */
     uint8_t *state; /* [n_state]; NULL = nothing */
     size_t n_state;
+    /* The training under way. */
+    struct sl_local_work work;
+    struct sl_local_order order;
+    struct sl_local_data data;
+    bool has_eval;
+    struct sl_eval_counts eval; /* of the received model */
+    struct sl_unit_ledger before;
     struct sl_calib calib; /* {0} before the first calibration */
     uint8_t *statistics;   /* its bytes */
 };
@@ -221,35 +228,6 @@ static enum sl_code evaluate(struct sl_local_bench *b, const struct sl_local_dat
     return SL_OK;
 }
 
-static enum sl_code train(struct sl_local_bench *b, const struct sl_local_order *order,
-                          const struct sl_local_data *data, const float *start,
-                          struct sl_train_result *ret, struct sl_err *err)
-{
-    const struct sl_layout *layout = sl_model_layout(b->model);
-    struct sl_local_work w = {.trainer = b->trainer,
-                              .order = order,
-                              .data = data,
-                              .start = start,
-                              .n_params = sl_model_n_params(b->model),
-                              .n_moved = b->n_moved};
-    if (b->algorithm->variates) {
-        w.variate = order->variates;
-        w.own_variate = variate_of(b);
-        w.ret_change = b->update + b->n_moved;
-    }
-    if (order->local_steps == 0) { /* empty training: talking is all there is to do */
-        memset(b->update, 0, b->codec.n_values * sizeof b->update[0]);
-        *ret = (struct sl_train_result){.noise = order->noise};
-        return SL_OK;
-    }
-    enum sl_code rc = b->algorithm->train(&w, err);
-    if (rc != SL_OK)
-        return sl_err_wrap(err, rc, "training of round %" PRIu32, order->round);
-    *ret = w.result;
-    subtract(layout, w.values, start, b->update);
-    return check_finite(b->update, b->codec.n_values, err);
-}
-
 const uint8_t *sl_local_state(const struct sl_local_bench *b)
 {
     return b->state;
@@ -278,49 +256,129 @@ static void take_state(struct sl_local_bench *b, const struct sl_local_order *or
         memcpy(ret_noise, b->state, sizeof *ret_noise);
 }
 
+/* --- a training: begin, run, end ------------------------------------------------------------- */
+
+static enum sl_code begin(struct sl_local_bench *b, const struct sl_local_order *order,
+                          const struct sl_local_data *data, const float *start,
+                          struct sl_err *err)
+{
+    if (b->algorithm->variates && order->variates == NULL)
+        return sl_err_set(err, SL_E_BUG, "%s without control variates", b->algorithm->name);
+    if (data->n_train == 0)
+        return sl_err_set(err, SL_E_INPUT, "no samples to train on");
+    b->has_eval = order->evaluate && data->n_holdout > 0;
+    b->eval = (struct sl_eval_counts){0};
+    enum sl_code rc = b->has_eval ? evaluate(b, data, start, &b->eval, err) : SL_OK;
+    if (rc != SL_OK)
+        return rc;
+    b->before = *sl_trainer_ledger(b->trainer);
+    b->order = *order;
+    b->data = *data;
+    take_state(b, order, &b->order.noise);
+    b->work = (struct sl_local_work){.trainer = b->trainer,
+                                     .order = &b->order,
+                                     .data = &b->data,
+                                     .start = start,
+                                     .n_params = sl_model_n_params(b->model),
+                                     .n_moved = b->n_moved,
+                                     .result.noise = b->order.noise};
+    if (b->algorithm->variates) {
+        b->work.variate = order->variates;
+        b->work.own_variate = variate_of(b);
+        b->work.ret_change = b->update + b->n_moved;
+    }
+    if (order->local_steps == 0)
+        return SL_OK;
+    struct sl_samples samples = {.set = data->set, .index = data->train, .n = data->n_train};
+    struct sl_train_spec spec = sl_local_spec(&b->work);
+    if (b->algorithm->prepare != NULL)
+        b->algorithm->prepare(&b->work, &spec);
+    rc = sl_train_begin(b->trainer, start, &samples, &spec, err);
+    return rc == SL_OK ? rc : sl_err_wrap(err, rc, "training of round %" PRIu32, order->round);
+}
+
+static enum sl_code run(struct sl_local_bench *b, uint32_t n_epochs, struct sl_err *err)
+{
+    if (b->order.local_steps == 0) /* empty training: talking is all there is to do */
+        return SL_OK;
+    enum sl_code rc = sl_train_run(b->trainer, n_epochs, &b->work.result, err);
+    return rc == SL_OK ? rc : sl_err_wrap(err, rc, "training of round %" PRIu32, b->order.round);
+}
+
+/* The change of the values, and of the variates, into b->update. */
+static enum sl_code difference(struct sl_local_bench *b, struct sl_err *err)
+{
+    if (b->order.local_steps == 0) {
+        memset(b->update, 0, b->codec.n_values * sizeof b->update[0]);
+        return SL_OK;
+    }
+    b->work.values = sl_train_values(b->trainer);
+    if (b->algorithm->finish != NULL)
+        b->algorithm->finish(&b->work);
+    subtract(sl_model_layout(b->model), b->work.values, b->work.start, b->update);
+    return check_finite(b->update, b->codec.n_values, err);
+}
+
+static enum sl_code end(struct sl_local_bench *b, struct sl_update_meta *ret_meta,
+                        const uint8_t **ret_update, size_t *ret_n, struct sl_err *err)
+{
+    const struct sl_plan *plan = b->order.plan;
+    const struct sl_train_result *r = &b->work.result;
+    enum sl_code rc = difference(b, err);
+    if (rc == SL_OK && has_noise(plan))
+        memcpy(b->state, &r->noise, sizeof r->noise);
+    if (rc == SL_OK)
+        rc = encode(b, &b->order, err);
+    if (rc != SL_OK)
+        return rc;
+    if (r->steps > UINT32_MAX)
+        return sl_err_set(err, SL_E_LIMIT, "%" PRIu64 " local steps, allowed are %u", r->steps,
+                          UINT32_MAX);
+    *ret_meta = (struct sl_update_meta){
+        .weight = plan->aggregation.weighting == SL_WEIGHT_SAMPLES ? b->data.n_train : 1,
+        .samples = r->samples_seen,
+        .steps = (uint32_t)r->steps,
+        .loss_sum = r->loss_sum,
+        .first_loss = r->first_loss,
+        .encoding = b->codec.encoding,
+        .has_eval = b->has_eval,
+        .eval = b->eval,
+    };
+    struct sl_unit_ledger did = sl_unit_ledger_since(sl_trainer_ledger(b->trainer), &b->before);
+    sl_unit_cost(&b->unit, &did, &ret_meta->cost);
+    *ret_update = b->encoded;
+    *ret_n = b->codec.n_bytes;
+    return SL_OK;
+}
+
 enum sl_code sl_local_train(struct sl_local_bench *b, const struct sl_local_order *order,
                             const struct sl_local_data *data, const float *start,
                             struct sl_update_meta *ret_meta, const uint8_t **ret_update,
                             size_t *ret_n, struct sl_err *err)
 {
-    struct sl_eval_counts eval = {0};
-    struct sl_train_result r = {0};
-    if (b->algorithm->variates && order->variates == NULL)
-        return sl_err_set(err, SL_E_BUG, "%s without control variates", b->algorithm->name);
-    if (data->n_train == 0)
-        return sl_err_set(err, SL_E_INPUT, "no samples to train on");
-    bool has_eval = order->evaluate && data->n_holdout > 0;
-    enum sl_code rc = has_eval ? evaluate(b, data, start, &eval, err) : SL_OK;
-    struct sl_unit_ledger before = *sl_trainer_ledger(b->trainer);
-    struct sl_local_order full = *order;
-    take_state(b, order, &full.noise);
+    enum sl_code rc = begin(b, order, data, start, err);
+    return rc == SL_OK ? sl_local_go_on(b, ret_meta, ret_update, ret_n, err) : rc;
+}
+
+enum sl_code sl_local_probe(struct sl_local_bench *b, const struct sl_local_order *order,
+                            const struct sl_local_data *data, const float *start,
+                            float *ret_loss, struct sl_err *err)
+{
+    enum sl_code rc = begin(b, order, data, start, err);
     if (rc == SL_OK)
-        rc = train(b, &full, data, start, &r, err);
-    if (rc == SL_OK && has_noise(order->plan))
-        memcpy(b->state, &r.noise, sizeof r.noise);
-    if (rc == SL_OK)
-        rc = encode(b, order, err);
+        rc = run(b, order->plan->selection.probe_epochs, err);
     if (rc != SL_OK)
         return rc;
-    if (r.steps > UINT32_MAX)
-        return sl_err_set(err, SL_E_LIMIT, "%" PRIu64 " local steps, allowed are %u",
-                          r.steps, UINT32_MAX);
-    *ret_meta = (struct sl_update_meta){
-        .weight =
-            order->plan->aggregation.weighting == SL_WEIGHT_SAMPLES ? data->n_train : 1,
-        .samples = r.samples_seen,
-        .steps = (uint32_t)r.steps,
-        .loss_sum = r.loss_sum,
-        .first_loss = r.first_loss,
-        .encoding = b->codec.encoding,
-        .has_eval = has_eval,
-        .eval = eval,
-    };
-    struct sl_unit_ledger did = sl_unit_ledger_since(sl_trainer_ledger(b->trainer), &before);
-    sl_unit_cost(&b->unit, &did, &ret_meta->cost);
-    *ret_update = b->encoded;
-    *ret_n = b->codec.n_bytes;
+    const struct sl_train_result *r = &b->work.result;
+    *ret_loss = r->samples_seen > 0 ? (float)(r->loss_sum / (double)r->samples_seen) : 0;
     return SL_OK;
+}
+
+enum sl_code sl_local_go_on(struct sl_local_bench *b, struct sl_update_meta *ret_meta,
+                            const uint8_t **ret_update, size_t *ret_n, struct sl_err *err)
+{
+    enum sl_code rc = run(b, UINT32_MAX, err);
+    return rc == SL_OK ? end(b, ret_meta, ret_update, ret_n, err) : rc;
 }
 
 enum sl_code sl_local_evaluate(struct sl_local_bench *b, const struct sl_local_data *data,

@@ -66,6 +66,15 @@ enum sl_code sl_local_train(struct sl_local_bench *b, const struct sl_local_orde
                             struct sl_update_meta *ret_meta, const uint8_t **ret_update,
                             size_t *ret_n, struct sl_err *err);
 
+/* The same in two parts: the plan's probe epochs, whose mean loss is *ret_loss, then the rest, which ends
+ * with the same bits. What order and data point to, and start, stay borrowed till then; the bench may
+ * be used otherwise instead, which gives the training up. */
+enum sl_code sl_local_probe(struct sl_local_bench *b, const struct sl_local_order *order,
+                            const struct sl_local_data *data, const float *start,
+                            float *ret_loss, struct sl_err *err);
+enum sl_code sl_local_go_on(struct sl_local_bench *b, struct sl_update_meta *ret_meta,
+                            const uint8_t **ret_update, size_t *ret_n, struct sl_err *err);
+
 /* Statistics for a calibration of the model in `values` (accel/nn/calibrate.h) over the training samples:
  * *ret_bytes, ret_n of them, point into the bench, valid until its next use. */
 enum sl_code sl_local_calibrate(struct sl_local_bench *b, const struct sl_plan *plan,

@@ -14,9 +14,9 @@ static void correct(void *ctx, uint64_t step, const float *values, float *grads,
         grads[i] += w->variate[i] - w->own_variate[i];
 }
 
-static void renew_variate(const struct sl_local_work *w, double lr)
+static void finish(struct sl_local_work *w)
 {
-    const double length = (double)w->result.steps * lr;
+    const double length = (double)w->result.steps * sl_local_spec(w).lr;
     for (size_t i = 0; i < w->n_moved; i++)
         w->ret_change[i] = 0;
     for (size_t i = 0; w->result.steps > 0 && i < w->n_params; i++) {
@@ -27,16 +27,11 @@ static void renew_variate(const struct sl_local_work *w, double lr)
     }
 }
 
-static enum sl_code train(struct sl_local_work *w, struct sl_err *err)
+static void prepare(struct sl_local_work *w, struct sl_train_spec *spec)
 {
-    struct sl_train_spec spec = sl_local_spec(w);
-    spec.hook = correct;
-    spec.hook_ctx = w;
-    enum sl_code rc = sl_local_run(w, &spec, err);
-    if (rc == SL_OK)
-        renew_variate(w, spec.lr);
-    return rc;
+    spec->hook = correct;
+    spec->hook_ctx = w;
 }
 
 const struct sl_local_algorithm sl_local_scaffold = {
-    .name = "scaffold", .variates = true, .train = train};
+    .name = "scaffold", .variates = true, .prepare = prepare, .finish = finish};

@@ -27,23 +27,4 @@ struct sl_train_spec sl_local_spec(const struct sl_local_work *w)
     };
 }
 
-enum sl_code sl_local_run(struct sl_local_work *w, const struct sl_train_spec *spec,
-                          struct sl_err *err)
-{
-    struct sl_samples samples = {
-        .set = w->data->set, .index = w->data->train, .n = w->data->n_train};
-    enum sl_code rc = sl_train_begin(w->trainer, w->start, &samples, spec, err);
-    if (rc == SL_OK)
-        rc = sl_train_run(w->trainer, UINT32_MAX, &w->result, err);
-    if (rc == SL_OK)
-        w->values = sl_train_values(w->trainer);
-    return rc;
-}
-
-static enum sl_code train(struct sl_local_work *w, struct sl_err *err)
-{
-    struct sl_train_spec spec = sl_local_spec(w);
-    return sl_local_run(w, &spec, err);
-}
-
-const struct sl_local_algorithm sl_local_sgd = {.name = "sgd", .train = train};
+const struct sl_local_algorithm sl_local_sgd = {.name = "sgd"};

@@ -54,6 +54,8 @@ struct sl_plan wide_plan(void)
 
 static void see_round(struct outcome *o, const json_t *line)
 {
+    o->stopped += (uint32_t)json_integer_value(json_object_get(line, "stopped"));
+    o->redecided += (uint32_t)json_integer_value(json_object_get(line, "redecided"));
     if (o->n_rounds >= ROUNDS_SEEN)
         return;
     o->selected[o->n_rounds] =

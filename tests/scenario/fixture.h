@@ -21,6 +21,7 @@ struct outcome {
     uint32_t selected[ROUNDS_SEEN], completed[ROUNDS_SEEN];
     double latency_s[ROUNDS_SEEN];
     char round_digest[SL_DIGEST_HEX]; /* of the last round */
+    uint32_t stopped, redecided; /* members, in all rounds with probes */
     uint32_t n_calibrations, calibrated; /* lines; clients of the last one */
     double share;                        /* of samples, in the last one */
     double gained;                       /* accuracy, by the last one */

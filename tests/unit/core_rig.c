@@ -235,6 +235,16 @@ static void report(void *ctx, uint64_t run_id, json_t *line)
     assert_int_equal(json_array_append_new(r->lines, json_deep_copy(line)), 0);
 }
 
+static void record(void *ctx, uint64_t run_id, uint32_t round, const uint8_t *bytes, size_t n)
+{
+    struct rig *r = ctx;
+    free(r->records);
+    r->records = malloc(n);
+    assert_non_null(r->records);
+    memcpy(r->records, bytes, n);
+    r->n_record_bytes = n;
+}
+
 static double wall_s(void *ctx)
 {
     return 0;
@@ -264,6 +274,7 @@ void rig_init(struct rig *r)
                                          .reply = reply,
                                          .wake_at = wake_at,
                                          .report = report,
+                                         .record = record,
                                          .wall_s = wall_s,
                                          .wire_bytes = wire_bytes,
                                          .blas_name = "reference",
@@ -282,6 +293,7 @@ void rig_deinit(struct rig *r)
     free(r->jobs);
     free(r->ops);
     free(r->wire);
+    free(r->records);
     json_decref(r->lines);
 }
 

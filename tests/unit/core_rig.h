@@ -72,6 +72,8 @@ struct rig {
     struct rig_answer *answers; /* by request id */
     size_t n_answers;
     json_t *lines; /* of the report, in order */
+    uint8_t *records; /* of the last round with probes */
+    size_t n_record_bytes;
     uint8_t *wire;
     uint8_t frame[SL_CHUNK_BYTES]; /* the attachment of the latest request ... */
     sl_request_id frame_of;        /* ... which is this one */

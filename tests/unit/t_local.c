@@ -426,6 +426,57 @@ static void scaffold_corrects_each_step_by_both_variates(void **state)
     free(own);
 }
 
+/* Kept optimiser state and order of samples (FedMarl's F5), a client's state, another client's work in
+ * between that was given up. */
+static void probe_and_rest_are_the_whole_training_bit_for_bit(void **state)
+{
+    struct fixture *f = *state;
+    static const struct {
+        const char *strategy;
+        enum sl_optimizer optimizer;
+        double momentum;
+        enum sl_encoding encoding;
+    } cases[] = {{"fedavg", SL_OPT_SGD, 0.9, SL_ENC_FP32},
+                 {"fedprox", SL_OPT_ADAM, 0, SL_ENC_FP32},
+                 {"scaffold", SL_OPT_SGD, 0, SL_ENC_FP32},
+                 {"fedavg", SL_OPT_SGD, 0, SL_ENC_TERNARY}};
+    float *variates = sl_calloc(f->n, sizeof(float));
+    for (size_t i = 0; i < f->n; i++)
+        variates[i] = (float)(i % 7) * 0.25f;
+    f->plan.train.epochs = 3;
+    f->plan.selection.probe_epochs = 1;
+    f->plan.strategy.mu = 0.5;
+    for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
+        struct sl_err err;
+        struct sl_update_meta whole, parts;
+        const uint8_t *update;
+        size_t n;
+        float loss, again;
+        f->plan.train.optimizer = cases[c].optimizer;
+        f->plan.train.momentum = cases[c].momentum;
+        f->plan.uplink.encoding = cases[c].encoding;
+        struct sl_local_bench *b = bench_of(f, cases[c].strategy);
+        struct sl_local_order o = order_of(f, 4, 2), other = order_of(f, 5, 2);
+        o.variates = other.variates = variates;
+        o.evaluate = true;
+        assert_int_equal(
+            sl_local_train(b, &o, &f->data, f->start, &whole, &update, &n, &err), SL_OK);
+        uint8_t *want = malloc(n);
+        memcpy(want, update, n);
+        assert_int_equal(sl_local_probe(b, &other, &f->data, f->start, &again, &err), SL_OK);
+        assert_int_equal(sl_local_probe(b, &o, &f->data, f->start, &loss, &err), SL_OK);
+        assert_true(loss > 0 && loss != again);
+        assert_int_equal(sl_local_go_on(b, &parts, &update, &n, &err), SL_OK);
+        assert_memory_equal(update, want, n);
+        assert_memory_equal(&parts, &whole, sizeof whole);
+        assert_int_equal(sl_local_probe(b, &o, &f->data, f->start, &again, &err), SL_OK);
+        assert_true(loss == again);
+        free(want);
+        sl_local_bench_free(b);
+    }
+    free(variates);
+}
+
 int main(void)
 {
     sl_accel_init();
@@ -446,6 +497,7 @@ int main(void)
         T(fedprox_is_drawn_to_the_received_model),
         T(scaffold_keeps_the_mean_gradient_of_its_steps),
         T(scaffold_corrects_each_step_by_both_variates),
+        T(probe_and_rest_are_the_whole_training_bit_for_bit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -150,6 +150,58 @@ static void every_key_is_read(void **state)
     sl_plan_deinit(&p);
 }
 
+static void a_policy_that_decides_has_its_own_keys(void **state)
+{
+    UNUSED(state);
+    struct sl_plan p;
+    parse(DATA "selection: {policy: fedmarl, probe_epochs: 1, policy_file: q.safetensors,\n"
+               "  probe_quantile: 0.8, probe_slack: 3, min_accepted: 2, force_after: 9, cap: 4,\n"
+               "  cap_window: 8, w1: 5, w2: 0.5, w3: 0.25}\n",
+          NULL, &p);
+    assert_string_equal(p.selection.policy_file, "q.safetensors");
+    assert_true(p.selection.probe_quantile == 0.8 && p.selection.probe_slack == 3);
+    assert_true(p.selection.min_accepted == 2 && p.selection.force_after == 9);
+    assert_true(p.selection.cap == 4 && p.selection.cap_window == 8);
+    assert_true(p.selection.w1 == 5 && p.selection.w2 == 0.5 && p.selection.w3 == 0.25);
+    assert_true(sl_plan_decides(&p));
+    check_round_trip(&p);
+    sl_plan_deinit(&p);
+    parse(DATA "selection: {policy: power-of-choice, probe_epochs: 1, accept: 2.5, candidates: 7}\n",
+          NULL, &p);
+    assert_true(p.selection.accept == 2.5 && p.selection.candidates == 7);
+    check_round_trip(&p);
+    sl_plan_deinit(&p);
+    parse(DATA "selection: {policy: all, probe_epochs: 1}\n", NULL, &p);
+    assert_false(sl_plan_decides(&p));
+    check_round_trip(&p);
+    sl_plan_deinit(&p);
+}
+
+/* Beside what bad_lines has: refusals for another section's sake. */
+static void probes_are_refused_where_they_have_no_meaning(void **state)
+{
+    UNUSED(state);
+    static const struct {
+        const char *line, *msg;
+    } cases[] = {
+        {"strategy: {name: fedbuff}\nselection: {probe_epochs: 1}",
+         "p:3: selection.probe_epochs: 1 is out of range (0 with fedbuff, which has no rounds)"},
+        {"train: {local_steps: 3}\nselection: {probe_epochs: 1}",
+         "p:3: selection.probe_epochs: 1 is out of range (0 with train.local_steps)"},
+        {"strategy: {name: krum}\nselection: {policy: oort, probe_epochs: 1}",
+         "p:2: strategy.name: krum is not available with oort (it needs a number of updates)"},
+    };
+    for (size_t i = 0; i < N(cases); i++) {
+        char text[512];
+        struct sl_plan p;
+        struct sl_err err = {0};
+        snprintf(text, sizeof(text), DATA "%s\n", cases[i].line);
+        if (try_plan(text, NULL, &p, &err) == SL_OK)
+            fail_msg("accepted: %s", cases[i].line);
+        assert_string_equal(err.msg, cases[i].msg);
+    }
+}
+
 static void layers_have_long_and_short_forms(void **state)
 {
     UNUSED(state);
@@ -307,8 +359,24 @@ static const struct {
     {"strategy: {name: fedsgd}",
      "p:2: strategy.name: fedsgd is not available (fedavg, fedavgm, fedprox, fednova, scaffold, "
      "fedadam, fedyogi, fedadagrad, median, trimmed-mean, krum, multi-krum, geometric-median, fedbuff)"},
-    {"selection: {policy: oort}",
-     "p:2: selection.policy: oort is not available (random, all, file)"},
+    {"selection: {policy: best}",
+     "p:2: selection.policy: best is not available (random, all, file, drop-slowest, "
+     "highest-loss, lowest-loss, power-of-choice, oort, fedmarl)"},
+    {"selection: {policy: oort}", "p: selection.probe_epochs: 0 is out of range (1 with oort)"},
+    {"selection: {policy: fedmarl, probe_epochs: 1}",
+     "p: selection.policy_file: is missing (selection.policy is fedmarl)"},
+    {"selection: {policy: oort, probe_epochs: 1, accept: 11}",
+     "p:2: selection.accept: 11 is out of range (0 to 10, the clients of a round)"},
+    {"selection: {policy: fedmarl, probe_epochs: 1, policy_file: f, min_accepted: 11}",
+     "p:2: selection.min_accepted: 11 is out of range (1 to 10, the clients of a round)"},
+    {"selection: {policy: fedmarl, probe_epochs: 1, policy_file: f, cap_window: 65}",
+     "p:2: selection.cap_window: 65 is out of range (1 to 64)"},
+    {"selection: {policy: oort, probe_epochs: 1, cap: 3}",
+     "p:2: selection.cap: is no key of selection.policy: oort"},
+    {"selection: {probe_epochs: 1, over_select: 1.5}",
+     "p:2: selection.over_select: 1.5 is out of range (1 with probes)"},
+    {"selection: {policy: oort, probe_epochs: 1, probe_quantile: 0}",
+     "p:2: selection.probe_quantile: 0 is out of range (above 0 to 1)"},
     {"selection: {path: x}", "p:2: selection.path: is no key of selection.policy: random"},
     {"selection: {policy: file}", "p: selection.path: is missing (selection.policy is file)"},
     {"selection: {clients_per_round: 11}",
@@ -324,7 +392,7 @@ static const struct {
     {"selection: {deadline_s: 10 min}",
      "p:2: selection.deadline_s: 10 min: wrong unit (a number of seconds is wanted, without a "
      "unit)"},
-    {"selection: {probe_epochs: 1}", "p:2: selection.probe_epochs: 1 is not available (0)"},
+    {"selection: {probe_epochs: 2}", "p:2: selection.probe_epochs: 2 is out of range (0 to 1)"},
     {"aggregation: {fraction_bits: 41}",
      "p:2: aggregation.fraction_bits: 41 is out of range (16 to 40)"},
     {"aggregation: {max_abs: 0}",
@@ -781,6 +849,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_short_plan_has_defaults),
         cmocka_unit_test(every_key_is_read),
+        cmocka_unit_test(a_policy_that_decides_has_its_own_keys),
+        cmocka_unit_test(probes_are_refused_where_they_have_no_meaning),
         cmocka_unit_test(layers_have_long_and_short_forms),
         cmocka_unit_test(init_and_steps_have_short_forms),
         cmocka_unit_test(bad_keys_and_values_are_refused_with_what_is_allowed),

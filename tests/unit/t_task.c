@@ -162,6 +162,18 @@ static void to_working(struct sl_task *t)
     assert_int_equal(t->state, SL_TASK_WORKING);
 }
 
+/* The report is sent. */
+static struct sl_task_actions to_probed(struct sl_task *t)
+{
+    to_working(t);
+    struct sl_task_actions out = step(t, &(struct sl_task_event){.kind = SL_TASK_EV_PROBED,
+                                                                 .now_ms = 100,
+                                                                 .loss = 0.5f,
+                                                                 .samples = 30});
+    assert_int_equal(t->state, SL_TASK_PROBED);
+    return out;
+}
+
 static struct sl_task_actions to_pushing(struct sl_task *t)
 {
     to_working(t);
@@ -220,6 +232,9 @@ static void reach(struct sl_task *t, enum sl_task_state s)
     case SL_TASK_WORKING:
         to_working(t);
         break;
+    case SL_TASK_PROBED:
+        to_probed(t);
+        break;
     case SL_TASK_PUSHING:
         to_pushing(t);
         break;
@@ -236,7 +251,7 @@ static void reach(struct sl_task *t, enum sl_task_state s)
 static void foreign_replies_and_losses_change_nothing_in_any_state(void **state)
 {
     for (int s = SL_TASK_IDLE; s <= SL_TASK_REPORTING; s++) {
-        for (int kind = SL_MSG_REGISTER; kind <= SL_MSG_ACK; kind++) {
+        for (int kind = SL_MSG_REGISTER; kind <= SL_MSG_LAST; kind++) {
             struct sl_task t, before;
             struct sl_msg m = {.kind = (enum sl_msg_kind)kind};
             memset(&t, 0, sizeof t);
@@ -268,6 +283,7 @@ static void answers_nobody_waits_for_change_nothing(void **state)
         {SL_TASK_EV_BLOB_FAILED, 1u << SL_TASK_PLAN | 1u << SL_TASK_HEAD | 1u << SL_TASK_MODEL},
         {SL_TASK_EV_UNREADABLE, 0},
         {SL_TASK_EV_DONE, 1u << SL_TASK_WORKING},
+        {SL_TASK_EV_PROBED, 1u << SL_TASK_WORKING},
         {SL_TASK_EV_TIME, 1u << SL_TASK_IDLE},
     };
     for (int s = SL_TASK_IDLE; s <= SL_TASK_REPORTING; s++) {
@@ -294,13 +310,13 @@ static void nothing_is_sent_while_the_session_is_down(void **state)
         struct sl_task_actions out =
             step(&t, &(struct sl_task_event){.kind = SL_TASK_EV_TIME, .now_ms = 1000000});
         for (size_t i = 0; i < out.n; i++)
-            assert_true(out.a[i].kind > SL_TASK_SEND_EVAL);
+            assert_true(out.a[i].kind > SL_TASK_SEND_PROBE);
     }
 }
 
 static void new_session_repeats_what_was_open_and_nothing_else(void **state)
 {
-    static const size_t open[] = {1, 1, 0, 1, SL_TASK_WINDOW, SL_TASK_WINDOW, 0, SL_TASK_WINDOW, 1};
+    static const size_t open[] = {1, 1, 0, 1, SL_TASK_WINDOW, SL_TASK_WINDOW, 0, 1, SL_TASK_WINDOW, 1};
     for (int s = SL_TASK_IDLE; s <= SL_TASK_REPORTING; s++) {
         struct sl_task t;
         reach(&t, (enum sl_task_state)s);
@@ -633,6 +649,72 @@ static void drain_lets_work_and_push_end(void **state)
     assert_null(find(&out, SL_TASK_SEND_POLL));
 }
 
+static struct sl_task_actions decide(struct sl_task *t, uint64_t id, enum sl_go go,
+                                     uint32_t again_ms)
+{
+    struct sl_msg m = {.kind = SL_MSG_DECISION};
+    m.decision.go = go;
+    m.decision.again_ms = again_ms;
+    return reply(t, id, &m);
+}
+
+static void who_is_told_so_goes_on_from_where_it_stood(void **state)
+{
+    struct sl_task t;
+    struct sl_task_actions out = to_probed(&t);
+    assert_true(t.loss == 0.5f && t.samples == 30);
+    out = decide(&t, find(&out, SL_TASK_SEND_PROBE)->id, SL_GO_ON, 0);
+    assert_non_null(find(&out, SL_TASK_GO_ON));
+    assert_null(find(&out, SL_TASK_RELEASE_BLOB)); /* the training reads the model */
+    assert_int_equal(t.state, SL_TASK_WORKING);
+    out = step(&t, &(struct sl_task_event){.kind = SL_TASK_EV_DONE, .kept = &kept});
+    assert_int_equal(t.state, SL_TASK_PUSHING);
+}
+
+static void who_is_stopped_asks_for_another_task(void **state)
+{
+    struct sl_task t;
+    struct sl_task_actions out = to_probed(&t);
+    out = decide(&t, find(&out, SL_TASK_SEND_PROBE)->id, SL_GO_STOP, 0);
+    assert_non_null(find(&out, SL_TASK_STOP));
+    assert_non_null(find(&out, SL_TASK_RELEASE_BLOB));
+    assert_non_null(find(&out, SL_TASK_SEND_POLL));
+    assert_true(says(&out, SL_NOTE_STOPPED));
+}
+
+static void a_report_is_repeated_until_there_is_a_decision(void **state)
+{
+    struct sl_task t;
+    struct sl_task_actions out = to_probed(&t);
+    out = decide(&t, find(&out, SL_TASK_SEND_PROBE)->id, SL_GO_WAIT, 0);
+    assert_non_null(find(&out, SL_TASK_SEND_PROBE)); /* held long enough: at once */
+    out = decide(&t, find(&out, SL_TASK_SEND_PROBE)->id, SL_GO_WAIT, 500);
+    assert_int_equal(out.n, 0);
+    assert_int_equal(sl_task_wake_at(&t), 600);
+    out = step(&t, &(struct sl_task_event){.kind = SL_TASK_EV_TIME, .now_ms = 600});
+    assert_non_null(find(&out, SL_TASK_SEND_PROBE));
+    event(&t, SL_TASK_EV_DISCONNECTED); /* lost with the session, sent in the next one */
+    out = event(&t, SL_TASK_EV_CONNECTED);
+    struct sl_msg m = {.kind = SL_MSG_REGISTERED, .registered.index = 5};
+    out = reply(&t, find(&out, SL_TASK_SEND_REGISTER)->id, &m);
+    assert_int_equal(count(&out, SL_TASK_SEND_PROBE), 1);
+}
+
+static void drain_does_not_wait_for_a_decision(void **state)
+{
+    struct sl_task t;
+    to_probed(&t);
+    struct sl_task_actions out = event(&t, SL_TASK_EV_DRAIN);
+    assert_non_null(find(&out, SL_TASK_STOP));
+    assert_true(sl_task_at_rest(&t));
+    to_working(&t);
+    event(&t, SL_TASK_EV_DRAIN);
+    out = event(&t, SL_TASK_EV_PROBED);
+    assert_non_null(find(&out, SL_TASK_STOP));
+    assert_null(find(&out, SL_TASK_SEND_PROBE));
+    assert_true(sl_task_at_rest(&t));
+}
+
 static void refusal_while_another_answer_comes_still_ends_the_pause(void **state)
 {
     struct sl_task t;
@@ -653,6 +735,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(foreign_replies_and_losses_change_nothing_in_any_state),
         cmocka_unit_test(answers_nobody_waits_for_change_nothing),
+        cmocka_unit_test(who_is_told_so_goes_on_from_where_it_stood),
+        cmocka_unit_test(who_is_stopped_asks_for_another_task),
+        cmocka_unit_test(a_report_is_repeated_until_there_is_a_decision),
+        cmocka_unit_test(drain_does_not_wait_for_a_decision),
         cmocka_unit_test(nothing_is_sent_while_the_session_is_down),
         cmocka_unit_test(new_session_repeats_what_was_open_and_nothing_else),
         cmocka_unit_test(window_bounds_open_requests),

@@ -2,9 +2,14 @@
 #include "server/selection/fedmarl/record.h"
 
 #include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include "common/file.h"
 #include "common/hash.h"
 #include "server/selection/fedmarl/policy.h"
 
@@ -84,6 +89,46 @@ enum sl_code sl_fedmarl_record_get(const uint8_t bytes[SL_FEDMARL_RECORD_BYTES],
         return sl_err_set(err, SL_E_INPUT, "a field is out of range");
     *ret = r;
     return SL_OK;
+}
+
+/* Where the records before this round of the run end. */
+static enum sl_code end_before(int fd, const char *path, uint64_t run, uint32_t round,
+                               uint64_t *ret, struct sl_err *err)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        return sl_err_errno(err, errno, "%s", path);
+    uint64_t end = (uint64_t)st.st_size / SL_FEDMARL_RECORD_BYTES * SL_FEDMARL_RECORD_BYTES;
+    for (; end > 0; end -= SL_FEDMARL_RECORD_BYTES) {
+        uint8_t bytes[SL_FEDMARL_RECORD_BYTES];
+        struct sl_fedmarl_record last;
+        enum sl_code rc = sl_file_pread(fd, path, bytes, sizeof(bytes),
+                                        end - SL_FEDMARL_RECORD_BYTES, err);
+        if (rc != SL_OK)
+            return rc;
+        struct sl_err damaged;
+        if (sl_fedmarl_record_get(bytes, &last, &damaged) != SL_OK || last.run != run ||
+            last.round < round)
+            break;
+    }
+    *ret = end;
+    return SL_OK;
+}
+
+enum sl_code sl_fedmarl_log_append(const char *path, uint64_t run, uint32_t round,
+                                   const uint8_t *bytes, size_t n, struct sl_err *err)
+{
+    uint64_t end = 0;
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return sl_err_errno(err, errno, "%s", path);
+    enum sl_code rc = end_before(fd, path, run, round, &end, err);
+    if (rc == SL_OK && ftruncate(fd, (off_t)end) != 0)
+        rc = sl_err_errno(err, errno, "%s", path);
+    if (rc == SL_OK)
+        rc = sl_file_pwrite(fd, path, bytes, n, end, err);
+    close(fd);
+    return rc;
 }
 
 /* One round of a log. */

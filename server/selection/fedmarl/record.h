@@ -45,6 +45,12 @@ void sl_fedmarl_record_put(const struct sl_fedmarl_record *r,
 enum sl_code sl_fedmarl_record_get(const uint8_t bytes[SL_FEDMARL_RECORD_BYTES],
                                    struct sl_fedmarl_record *ret, struct sl_err *err);
 
+/* Appends the n bytes of a round's records to the log at `path` (created, mode 0600). What is there already
+ * of this round of the run, or of later ones, goes first, and so does a record cut short: a round whose
+ * commit was cut short is logged again. Written, not synced. SL_E_IO, SL_E_NOSPACE. */
+enum sl_code sl_fedmarl_log_append(const char *path, uint64_t run, uint32_t round,
+                                   const uint8_t *bytes, size_t n, struct sl_err *err);
+
 /* Calls `take` for each joint step of a log, in order: rows of a round, and the rows of the round
  * that follows it in the same run, if that is the next record (otherwise the step ends the
  * episode). Borrowed for the call. *ret_steps of them. A last record cut short is ignored, as a kill
