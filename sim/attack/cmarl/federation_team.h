@@ -26,8 +26,8 @@ struct sl_federation_team_options {
     double stall;  /* of the time of a round that accepts everybody */
     double poison; /* factor on an update */
     struct sl_defence_options defences;
-    /* After each round of everybody, with what it may teach (freeze); NULL = none. own: as credit of the
-     * game. */
+    /* After each round of everybody, with what it may teach (freeze); NULL = none. inputs: as
+     * decided upon, [n, n_inputs]. */
     void (*learn)(void *ctx, const float *inputs, const uint8_t *actions, double reward, bool may);
     void *learn_ctx;
 };
