@@ -179,11 +179,10 @@ static void pump(struct sl_task *t, struct sl_task_actions *out)
             send_slot(t, &t->slot[i], t->slot[i].offset, out);
     switch (t->state) {
     case SL_TASK_PROBED:
-        if (t->probe_waits)
-            return;
-        /* fall through */
     case SL_TASK_POLLING:
     case SL_TASK_REPORTING:
+        if (t->state == SL_TASK_PROBED && t->probe_waits)
+            return;
         if (slots_open(t) == 0 && (s = slot_free(t)) != NULL)
             send_slot(t, s, 0, out);
         return;
