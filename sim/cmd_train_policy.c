@@ -12,14 +12,11 @@
 
 #include "common/file.h"
 #include "common/hash.h"
-#include "common/mem.h"
 #include "common/report.h"
 #include "server/selection/fedmarl/record.h"
 #include "sim/attack/cmarl/harden.h"
 #include "sim/commands.h"
-#include "sim/policy/compare.h"
-#include "sim/policy/learn.h"
-#include "sim/policy/usual.h"
+#include "sim/policy/train.h"
 
 #define LOG_MAX ((size_t)1 << 32)
 
@@ -32,7 +29,6 @@ struct session {
     struct sl_err failure; /* of writing the log */
     struct sl_workers *workers;
     struct sl_update_table *table;
-    struct sl_game **games;
     double started_s;
     uint32_t first_episode; /* of this process, 0 = none yet */
     bool live, line_open;
@@ -131,46 +127,32 @@ static void on_table(void *ctx, uint32_t done, uint32_t of)
 
 /* --- training --------------------------------------------------------------------------------- */
 
-static enum sl_code make_games(struct session *s, enum sl_federation_part part, struct sl_err *err)
+static struct sl_policy_training training_of(struct session *s)
 {
-    const unsigned n = sl_workers_count(s->workers);
-    enum sl_code rc = SL_OK;
-    if (s->games == NULL)
-        s->games = sl_calloc(n, sizeof(*s->games));
-    if (s->games == NULL)
-        return sl_err_set(err, SL_E_NOMEM, "%u games", n);
-    for (unsigned i = 0; rc == SL_OK && i < n; i++) {
-        sl_game_free(s->games[i]);
-        s->games[i] = NULL;
-        rc = sl_federation_game_new(&s->plan, s->table, part, &s->games[i], err);
-    }
-    return rc;
+    return (struct sl_policy_training){.plan = &s->plan,
+                                       .table = s->table,
+                                       .workers = s->workers,
+                                       .state_path = s->state_path,
+                                       .identity = s->digest,
+                                       .event = on_event,
+                                       .ctx = s};
 }
 
-static enum sl_code train(struct session *s, struct sl_vdn *v, struct sl_qnet *ret_best,
-                          struct sl_err *err)
+static enum sl_code train(struct session *s, struct sl_fedmarl_policy *ret, struct sl_err *err)
 {
-    const struct sl_learn_options options = {
-        .seed = s->plan.seed,
-        .episodes = s->plan.training.episodes,
-        .batch_episodes = s->plan.training.batch_episodes,
-        .updates_per_step = s->plan.training.updates_per_step,
-        .validate_every = s->plan.training.validate_every,
-        .validation_episodes = s->plan.training.validation_episodes};
-    const struct sl_learn_env env = {.workers = s->workers,
-                                     .games = s->games,
-                                     .state_path = s->state_path,
-                                     .identity = s->digest,
-                                     .event = on_event,
-                                     .ctx = s};
-    enum sl_code rc = sl_learn(&options, &env, v, ret_best, err);
-    if (rc == SL_OK && s->log == NULL && s->failure.code == SL_OK) /* all was done before */
+    const struct sl_policy_training t = training_of(s);
+    enum sl_code rc = sl_policy_train(&t, ret, err);
+    close_line(s);
+    if (rc != SL_OK)
+        return rc;
+    if (s->log == NULL && s->failure.code == SL_OK) { /* all was done before */
         rc = open_log(s, UINT32_MAX, err);
-    if (rc == SL_OK && s->failure.code != SL_OK) {
+    } else if (s->failure.code != SL_OK) {
         *err = s->failure;
         rc = s->failure.code;
     }
-    close_line(s);
+    if (rc != SL_OK)
+        sl_fedmarl_policy_deinit(ret);
     return rc;
 }
 
@@ -180,8 +162,7 @@ static void push(void *ctx, const struct sl_vdn_transition *t)
 }
 
 /* Off line: what coordinators logged instead of episodes. */
-static enum sl_code train_from_records(struct session *s, struct sl_vdn *v,
-                                       struct sl_qnet *ret_best, struct sl_err *err)
+static enum sl_code learn_from_records(struct session *s, struct sl_vdn *v, struct sl_err *err)
 {
     uint8_t *bytes;
     size_t n, steps = 0;
@@ -202,10 +183,31 @@ static enum sl_code train_from_records(struct session *s, struct sl_vdn *v,
     const uint64_t updates = (uint64_t)s->plan.training.episodes * s->plan.federation.rounds;
     for (uint64_t i = 0; i < updates; i++)
         sl_vdn_update(v, &loss);
-    sl_vdn_acting(v, ret_best);
     write_log(s, json_pack("{s:s, s:I, s:I, s:o}", "event", "records", "steps", (json_int_t)steps,
                            "updates", (json_int_t)updates, "loss", sl_report_real(loss)));
     return SL_OK;
+}
+
+static enum sl_code train_from_records(struct session *s, struct sl_fedmarl_policy *ret,
+                                       struct sl_err *err)
+{
+    struct sl_vdn *v = NULL;
+    struct sl_fedmarl_policy p = {.spec = s->plan.features};
+    struct sl_vdn_options options = s->plan.learner;
+    options.credit = false; /* a record holds the team's reward */
+    enum sl_code rc = sl_vdn_new(&options, &v, err);
+    if (rc == SL_OK)
+        rc = sl_qnet_new(&options.shape, s->plan.seed, &p.net, err);
+    if (rc == SL_OK)
+        rc = learn_from_records(s, v, err);
+    if (rc == SL_OK) {
+        sl_vdn_acting(v, &p.net);
+        *ret = p;
+    } else {
+        sl_fedmarl_policy_deinit(&p);
+    }
+    sl_vdn_free(v);
+    return rc;
 }
 
 /* --- the policy ------------------------------------------------------------------------------- */
@@ -255,10 +257,8 @@ static enum sl_code compare(struct session *s, const struct sl_fedmarl_policy *p
                             struct sl_err *err)
 {
     struct sl_compare_row rows[SL_COMPARE_ROWS];
-    enum sl_code rc = make_games(s, SL_FEDERATION_HELD_OUT, err);
-    if (rc == SL_OK)
-        rc = sl_compare(&s->plan, s->workers, s->games, p, s->plan.training.evaluation_episodes,
-                        rows, err);
+    const struct sl_policy_training t = training_of(s);
+    enum sl_code rc = sl_policy_compare(&t, p, rows, err);
     if (rc != SL_OK)
         return rc;
     report(s, rows);
@@ -292,35 +292,22 @@ static enum sl_code prepare(struct session *s, struct sl_err *err)
     if (rc == SL_OK)
         rc = sl_update_table_new(&s->plan, s->workers, on_table, s, &s->table, err);
     close_line(s);
-    return rc == SL_OK ? make_games(s, SL_FEDERATION_POOL, err) : rc;
+    return rc;
 }
 
 static enum sl_code run(struct session *s, struct sl_err *err)
 {
-    struct sl_vdn *v = NULL;
     struct sl_fedmarl_policy p = {0};
     enum sl_code rc = prepare(s, err);
-    p.spec = s->plan.features;
-    if (s->o->records != NULL)
-        s->plan.learner.credit = false; /* a record holds the team's reward */
     if (rc == SL_OK)
-        rc = sl_vdn_new(&s->plan.learner, &v, err);
-    if (rc == SL_OK)
-        rc = sl_qnet_new(&s->plan.learner.shape, s->plan.seed, &p.net, err);
-    if (rc == SL_OK)
-        rc = s->o->records != NULL ? train_from_records(s, v, &p.net, err)
-                                   : train(s, v, &p.net, err);
+        rc = s->o->records != NULL ? train_from_records(s, &p, err) : train(s, &p, err);
     if (rc == SL_OK && s->o->records == NULL)
         rc = sl_cmarl_harden(&s->plan, s->table, s->workers, &p, err);
-    if (rc == SL_OK && s->o->records == NULL)
-        rc = sl_policy_usual(s->games[0], &p.net, s->plan.seed,
-                             s->plan.training.evaluation_episodes, &p.usual, err);
     if (rc == SL_OK)
         rc = save(s, &p, err);
     if (rc == SL_OK)
         rc = compare(s, &p, err);
     sl_fedmarl_policy_deinit(&p);
-    sl_vdn_free(v);
     return rc;
 }
 
@@ -328,9 +315,6 @@ enum sl_code sl_command_train_policy(const struct sl_sim_options *o, struct sl_e
 {
     struct session s = {.o = o, .started_s = now_s(), .live = isatty(STDOUT_FILENO) != 0};
     enum sl_code rc = run(&s, err);
-    for (unsigned i = 0; s.games != NULL && i < sl_workers_count(s.workers); i++)
-        sl_game_free(s.games[i]);
-    free(s.games);
     sl_workers_free(s.workers);
     sl_update_table_free(s.table);
     sl_report_close(s.log);

@@ -36,13 +36,15 @@ struct federation_game {
     struct sl_fedmarl_times probes, uploads;
     struct sl_fedmarl_reward reward;
     uint32_t round;
-    double accuracy, utility, late[LATE]; /* utility: smoothed */
+    double accuracy, late[LATE];
+    double *recent; /* [window]; U(accuracy) of the last rounds, of the start where there are fewer */
     struct sl_client_facts *rows; /* [N], of this round */
     struct sl_federation_terms *terms; /* [N], of this round */
     double finish_s[SL_GAME_AGENTS_MAX]; /* of the last step */
     bool late_row[SL_GAME_AGENTS_MAX];
     bool resident;
     struct sl_federation_score score;
+    double *luck; /* [rounds]; U(accuracy) when everybody is accepted always */
     double team, own[SL_GAME_AGENTS_MAX]; /* credit of the last step */
 };
 
@@ -246,6 +248,23 @@ double sl_federation_latency_ref_s(const struct sl_game *game)
     return self_const(game)->reward.latency_ref_s;
 }
 
+/* Plays the episode's cohorts with everybody accepted. */
+static void try_luck(struct federation_game *g, uint32_t federation)
+{
+    struct sl_update_source *source = g->source;
+    const uint32_t n = g->game.n_agents;
+    uint8_t everybody[SL_GAME_AGENTS_MAX];
+    double loss[SL_GAME_AGENTS_MAX];
+    memset(everybody, 1, sizeof(everybody));
+    source->ops->begin(source, federation);
+    for (uint32_t t = 0; t < g->game.max_steps; t++) {
+        source->ops->probe(source, t, g->cohorts + (size_t)t * n, n, loss);
+        g->luck[t] =
+            sl_fedmarl_utility_of(&g->reward, source->ops->reach(source, everybody, NULL));
+        source->ops->keep(source);
+    }
+}
+
 static void reset(struct sl_game *game, uint64_t seed)
 {
     struct federation_game *g = self(game);
@@ -253,8 +272,8 @@ static void reset(struct sl_game *game, uint64_t seed)
     struct sl_rng rng;
     g->seed = seed;
     draw(g, DRAW_EPISODE, 0, 0, &rng);
-    g->accuracy =
-        g->source->ops->begin(g->source, (uint32_t)sl_rng_below(&rng, g->source->n_federations));
+    const uint32_t federation = (uint32_t)sl_rng_below(&rng, g->source->n_federations);
+    g->accuracy = g->source->ops->begin(g->source, federation);
     double unit_s = upload_s[0] * sl_pow(upload_s[1] / upload_s[0], sl_rng_f64(&rng));
     draw_devices(g);
     for (uint32_t t = 0; t < game->max_steps; t++) {
@@ -265,9 +284,14 @@ static void reset(struct sl_game *game, uint64_t seed)
     g->reward = g->plan->reward;
     g->reward.latency_ref_s = latency_of_all(g, lengths);
     g->reward.traffic_ref = game->n_agents;
+    if (g->plan->learner.credit) {
+        try_luck(g, federation);
+        g->accuracy = g->source->ops->begin(g->source, federation);
+    }
     g->probes = g->uploads = (struct sl_fedmarl_times){0};
     g->round = 0;
-    g->utility = sl_fedmarl_utility_of(&g->reward, g->accuracy);
+    for (uint32_t i = 0; i < g->plan->window; i++)
+        g->recent[i] = sl_fedmarl_utility_of(&g->reward, g->accuracy);
     g->score = (struct sl_federation_score){.accuracy = g->accuracy};
     probe(g);
 }
@@ -304,8 +328,13 @@ static void observe(const struct sl_game *game, float *ret)
     const struct federation_game *g = self_const(game);
     struct sl_round_facts round;
     const struct sl_client_facts *rows;
+    uint32_t from, to;
     sl_federation_facts(game, &round, &rows);
     sl_fedmarl_features(&g->plan->features, &round, rows, game->n_agents, ret);
+    sl_policy_withheld(g->plan, &from, &to);
+    for (uint32_t i = 0; i < game->n_agents; i++)
+        for (uint32_t k = from; k < to; k++)
+            ret[i * game->n_inputs + k] = 0;
 }
 
 static void remember(struct federation_game *g, const uint8_t *accept)
@@ -356,22 +385,19 @@ static void share_latency(const struct federation_game *g, const uint8_t *action
     }
 }
 
-/* The team's part. The terms of the smoothed utility telescope: over an episode they sum to that at its end,
- * in which U(accuracy) of round t has the weight (1 - s) s^(T-1-t). So that is what round t earns, up to
- * what no action changes; and from it goes what everybody together would have reached from the
- * same start: the luck of a cohort, which no action of the round changes either. */
-static void split(struct federation_game *g, const uint8_t *actions, double reached,
-                  double all_reached)
+/* The team's part. The terms of the utility's mean over a window of W rounds telescope: over an episode they sum to
+ * that at its end, in which each of the last W rounds has the weight 1 / W. So that is what a round earns, up
+ * to what no action changes; and from it goes what the round reaches in a run that accepts everybody always:
+ * the luck of the cohorts, which no action changes either. (Everybody's accuracy from the same
+ * start would take more luck away, and with it what earlier actions did to the start.) */
+static void split(struct federation_game *g, const uint8_t *actions)
 {
     double part_s[SL_GAME_AGENTS_MAX];
-    const double s = g->plan->smoothing;
-    double weight = 1 - s;
-    for (uint32_t t = g->round + 1; t < g->game.max_steps; t++)
-        weight *= s;
+    const uint32_t window = g->plan->window;
+    const double weight = g->round + window >= g->game.max_steps ? 1.0 / window : 0;
     share_latency(g, actions, part_s);
     g->team = weight * g->reward.w1 *
-              (sl_fedmarl_utility_of(&g->reward, reached) -
-               sl_fedmarl_utility_of(&g->reward, all_reached));
+              (sl_fedmarl_utility_of(&g->reward, g->accuracy) - g->luck[g->round]);
     for (uint32_t i = 0; i < g->game.n_agents; i++)
         g->own[i] = actions[i] ? -g->reward.w2 * part_s[i] / g->reward.latency_ref_s -
                                      g->reward.w3 / g->reward.traffic_ref
@@ -385,26 +411,26 @@ static double credit(const struct sl_game *game, double *ret_own)
     return g->team;
 }
 
-/* The round's updates become the model. */
+/* What arrives in time becomes the model. */
 static void aggregate(struct federation_game *g, const uint8_t *actions)
 {
-    struct sl_update_source *source = g->source;
-    double all_reached = 0;
-    if (g->plan->learner.credit) {
-        uint8_t everybody[SL_GAME_AGENTS_MAX];
-        memset(everybody, 1, sizeof(everybody));
-        all_reached = source->ops->reach(source, everybody, NULL);
-    }
     uint8_t in[SL_GAME_AGENTS_MAX];
     float scale[SL_GAME_AGENTS_MAX];
     for (uint32_t i = 0; i < g->game.n_agents; i++) {
         in[i] = actions[i] && !g->late_row[i];
         scale[i] = g->terms[i].update_scale;
     }
-    g->accuracy = source->ops->reach(source, in, scale);
-    source->ops->keep(source);
-    if (g->plan->learner.credit)
-        split(g, actions, g->accuracy, all_reached);
+    g->accuracy = g->source->ops->reach(g->source, in, scale);
+    g->source->ops->keep(g->source);
+}
+
+/* Mean over the window. */
+static double utility(const struct federation_game *g)
+{
+    double sum = 0;
+    for (uint32_t i = 0; i < g->plan->window; i++)
+        sum += g->recent[i];
+    return sum / g->plan->window;
 }
 
 static void keep_score(struct federation_game *g, const uint8_t *actions, double cost, double time_s)
@@ -427,7 +453,7 @@ static void keep_score(struct federation_game *g, const uint8_t *actions, double
 static double step(struct sl_game *game, const uint8_t *actions, bool *ret_done)
 {
     struct federation_game *g = self(game);
-    const double past = g->plan->smoothing, before = g->utility;
+    const double before = utility(g);
     assert(g->round < game->max_steps);
     double traffic = 0;
     for (uint32_t i = 0; i < game->n_agents; i++)
@@ -435,10 +461,12 @@ static double step(struct sl_game *game, const uint8_t *actions, bool *ret_done)
     const double time_s = latency_now(g, actions);
     const double cost = sl_fedmarl_cost_of(&g->reward, time_s, traffic);
     aggregate(g, actions);
+    if (g->plan->learner.credit)
+        split(g, actions);
     remember(g, actions);
     keep_score(g, actions, cost, time_s);
-    g->utility = past * before + (1 - past) * sl_fedmarl_utility_of(&g->reward, g->accuracy);
-    const double reward = g->reward.w1 * (g->utility - before) - cost;
+    g->recent[g->round % g->plan->window] = sl_fedmarl_utility_of(&g->reward, g->accuracy);
+    const double reward = g->reward.w1 * (utility(g) - before) - cost;
     g->score.reward += reward;
     g->round++;
     *ret_done = g->round == game->max_steps;
@@ -470,6 +498,8 @@ static void free_game(struct sl_game *game)
     free(g->devices);
     free(g->order);
     free(g->cohorts);
+    free(g->luck);
+    free(g->recent);
     free(g->probe_s);
     free(g->rest_s);
     free(g->upload_s);
@@ -487,14 +517,16 @@ static bool alloc(struct federation_game *g)
     g->devices = sl_calloc(clients, sizeof(*g->devices));
     g->order = sl_calloc(clients, sizeof(*g->order));
     g->cohorts = sl_calloc(cells, sizeof(*g->cohorts));
+    g->luck = sl_calloc(g->game.max_steps, sizeof(double));
+    g->recent = sl_calloc(g->plan->window, sizeof(double));
     g->probe_s = sl_calloc(cells, sizeof(double));
     g->rest_s = sl_calloc(cells, sizeof(double));
     g->upload_s = sl_calloc(cells, sizeof(double));
     g->rows = sl_calloc(n, sizeof(*g->rows));
     g->terms = sl_calloc(n, sizeof(*g->terms));
-    return g->devices != NULL && g->order != NULL && g->cohorts != NULL && g->probe_s != NULL &&
-           g->rest_s != NULL && g->upload_s != NULL && g->rows != NULL &&
-           g->terms != NULL;
+    return g->devices != NULL && g->order != NULL && g->cohorts != NULL && g->luck != NULL &&
+           g->recent != NULL && g->probe_s != NULL && g->rest_s != NULL && g->upload_s != NULL &&
+           g->rows != NULL && g->terms != NULL;
 }
 
 enum sl_code sl_federation_game_over(const struct sl_policy_plan *plan,

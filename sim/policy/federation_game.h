@@ -4,8 +4,8 @@
  * uplink (1, 2, 4, 8 times), independent, times a lognormal factor a round; updates come from a
  * source (update_source.h): the table, so that a round costs an average and an evaluation, or real
  * training. Nobody accepted: the model stays (the rails are not part of the game).
- * The reward of a step is reward.h's with the utility smoothed (plan: reward.smoothing s): S' = s S +
- * (1 - s) U(accuracy), so that a run's return does not hang on its last round alone. */
+ * The reward of a step is reward.h's with the utility's mean over the last rounds (plan: reward.window)
+ * in the place of that of one round, so that a run's return does not hang on its last round alone. */
 #ifndef SL_SIM_FEDERATION_GAME_H
 #define SL_SIM_FEDERATION_GAME_H
 
@@ -65,7 +65,7 @@ double sl_federation_latency_ref_s(const struct sl_game *g);
 /* The episode so far. Latency and traffic in units of a round that accepts everybody. */
 struct sl_federation_score {
     double reward; /* sum of the steps' */
-    double plain;  /* the same with unsmoothed utility: that of the last round */
+    double plain;  /* the same with a window of 1: what the last round reached */
     double accuracy; /* now */
     double late_accuracy; /* mean over the last 10 rounds played (all, when fewer) */
     double latency, traffic; /* sums of H / H_ref and B / B_ref */

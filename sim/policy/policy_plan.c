@@ -30,6 +30,7 @@
 static const char *const datasets[] = {"fashion-mnist", "idx", "cifar10", "csv", "npz",
                                        "synthetic", NULL};
 static const char *const utilities[] = {"paper", "late", NULL};
+static const char *const withheld[] = {"nothing", "loss", "times", NULL};
 
 static const struct sl_row rows[] = {
     COUNT("run.seed", seed, 0, UINT64_MAX),
@@ -61,12 +62,13 @@ static const struct sl_row rows[] = {
     PAIR("devices.upload_s", devices.upload_s, 1e-6, 1e6),
     COUNT("features.probe", features.n_probe, 1, SL_FACTS_HISTORY),
     COUNT("features.upload", features.n_upload, 1, SL_FACTS_HISTORY),
+    {.path = "features.without", .type = SL_FIELD_ENUM, PLACE(without), .names = withheld},
     {.path = "reward.utility", .type = SL_FIELD_ENUM, PLACE(reward.utility), .names = utilities},
     REAL("reward.c", reward.c, 0, 1e6, SL_ROW_ABOVE_MIN),
     REAL("reward.w1", reward.w1, 0, 1e6, 0),
     REAL("reward.w2", reward.w2, 0, 1e6, 0),
     REAL("reward.w3", reward.w3, 0, 1e6, 0),
-    REAL("reward.smoothing", smoothing, 0, 1, SL_ROW_BELOW_MAX),
+    COUNT("reward.window", window, 1, 10000),
     COUNT("learner.hidden", learner.shape.hidden, 1, SL_QNET_HIDDEN_MAX),
     COUNT("learner.layers", learner.shape.layers, 1, 2),
     REAL("learner.gamma", learner.gamma, 0, 1, 0),
@@ -109,6 +111,7 @@ void sl_policy_plan_default(struct sl_policy_plan *ret)
         .devices = {.samples_per_s = 1000, .sigma = 0.2, .upload_s = {0.5, 4}},
         .features = {.n_probe = 3, .n_upload = 3},
         .reward = {.c = 1, .w1 = 10, .w2 = 0.2, .w3 = 0.1},
+        .window = 1,
         .learner = {.shape = {.hidden = 256, .layers = 1}, SL_VDN_DEFAULTS},
         .epsilon = {1, 0.05},
         .training = {.episodes = 300,
@@ -131,6 +134,16 @@ void sl_policy_plan_complete(struct sl_policy_plan *p)
     o->epsilon_start = p->epsilon[0];
     o->epsilon_end = p->epsilon[1];
     o->epsilon_steps = (uint64_t)p->training.episodes * p->federation.rounds / 2;
+}
+
+/* Places as in server/selection/fedmarl/features.h. */
+void sl_policy_withheld(const struct sl_policy_plan *p, uint32_t *ret_from, uint32_t *ret_to)
+{
+    const uint32_t times = p->features.n_probe + p->features.n_upload;
+    *ret_from = p->without == SL_WITHHELD_TIMES ? 1 : 0;
+    *ret_to = p->without == SL_WITHHELD_NOTHING ? 0
+              : p->without == SL_WITHHELD_LOSS  ? 1
+                                                : 1 + times;
 }
 
 static enum sl_code check(const char *where, const struct sl_policy_plan *p, struct sl_err *err)

@@ -38,8 +38,9 @@ struct sl_policy_plan {
         double upload_s[2];   /* of the fastest class; drawn in between, log-uniform, per episode */
     } devices;
     struct sl_fedmarl_spec features;
+    enum sl_withheld { SL_WITHHELD_NOTHING, SL_WITHHELD_LOSS, SL_WITHHELD_TIMES } without;
     struct sl_fedmarl_reward reward; /* references are measured per episode */
-    double smoothing; /* of the accuracy in the reward: weight of the past, [0, 1) */
+    uint32_t window; /* rounds over which the reward takes the mean of the utility; 1 = the last alone */
     struct sl_vdn_options learner; /* shape's inputs and actions, n_agents, steps: filled in */
     double epsilon[2];
     struct {
@@ -60,6 +61,9 @@ enum sl_code sl_policy_plan_load(const char *path, const struct sl_plan_override
 
 /* Every key in a fixed order; *ret is the caller's to free(). */
 enum sl_code sl_policy_plan_text(const struct sl_policy_plan *p, char **ret, struct sl_err *err);
+
+/* The inputs of an agent that it never sees: from..to - 1. */
+void sl_policy_withheld(const struct sl_policy_plan *p, uint32_t *ret_from, uint32_t *ret_to);
 
 /* Fills in what follows from the rest. */
 void sl_policy_plan_complete(struct sl_policy_plan *p);

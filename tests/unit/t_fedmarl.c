@@ -78,11 +78,11 @@ static void features_are_scaled_and_clamped(void **state)
                                         .n_probe = 2,
                                         .n_upload = 1,
                                         .probe_s = {4, 100},
-                                        .upload_s = {6},
+                                        .upload_s = {0},
                                         .message_age = 3,
                                         .message_valid = true};
     float x[SL_FEDMARL_INPUTS_MAX];
-    static const float want[] = {2, 2, 5, 5, 3, 3, 0.25f, 2.0f / 3, 0.2f, 1, 0.1f, 1};
+    static const float want[] = {2, 1, 5, 4.7004397f, -5, -5, 0.25f, 2.0f / 3, 0.2f, 1, 0.1f, 1};
     assert_int_equal(sl_fedmarl_n_inputs(&spec), 12);
     sl_fedmarl_features(&spec, &round_facts, &row, 1, x);
     for (size_t i = 0; i < 12; i++)
@@ -98,7 +98,7 @@ static void a_new_client_gets_the_populations_times_and_what_is_not_finite_is_mi
                                         .n_probe = 2,
                                         .probe_s = {INFINITY, -1}};
     float x[SL_FEDMARL_INPUTS_MAX];
-    static const float want[] = {0, 1.5f, 1.5f, 4, 4, 1, 1, 0.2f, 0};
+    static const float want[] = {0, 0.5849625f, 0.5849625f, 2, 2, 1, 1, 0.2f, 0};
     sl_fedmarl_features(&spec, &round_facts, &row, 1, x);
     for (size_t i = 0; i < 9; i++)
         assert_float_equal(x[i], want[i], 1e-6);

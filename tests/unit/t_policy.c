@@ -261,32 +261,29 @@ static void the_score_is_the_sum_of_the_rewards(void **state)
     assert_float_equal(s.traffic, accepted / 4.0, 1e-9);
 }
 
-/* The smoothed utility telescopes (F9): its terms sum to its end, in which round t has the weight
- * (1 - s) s^(T-1-t). */
-static void smoothed_utility_telescopes(void **state)
+/* The terms of the utility's mean over a window sum to that over the last rounds less U(0) (F9). */
+static void utility_over_a_window_telescopes(void **state)
 {
-    const double past = 0.8;
     struct sl_policy_plan plan = shared.plan;
     struct sl_federation_score s;
     struct sl_game *g;
     bool done = false;
-    plan.smoothing = past;
+    plan.window = 3;
     plan.reward.w2 = plan.reward.w3 = 0;
     assert_int_equal(
         sl_federation_game_new(&plan, shared.table, SL_FEDERATION_POOL, &g, NULL), SL_OK);
     g->ops->reset(g, 3);
     sl_federation_score(g, &s);
     const double start = sl_fedmarl_utility_of(&plan.reward, s.accuracy);
-    double end = start, sum = 0;
+    double u[6], sum = 0;
     for (uint32_t t = 0; !done; t++) {
         const uint8_t actions[4] = {1, t % 2, t % 3 == 0, 0};
         sum += g->ops->step(g, actions, &done);
         sl_federation_score(g, &s);
-        end = past * end + (1 - past) * sl_fedmarl_utility_of(&plan.reward, s.accuracy);
+        u[t] = sl_fedmarl_utility_of(&plan.reward, s.accuracy);
     }
-    assert_true(fabs(sum - plan.reward.w1 * (end - start)) < 1e-9);
-    assert_true(fabs(s.plain - plan.reward.w1 * (sl_fedmarl_utility_of(&plan.reward, s.accuracy) -
-                                                 start)) < 1e-9);
+    assert_true(fabs(sum - plan.reward.w1 * ((u[3] + u[4] + u[5]) / 3 - start)) < 1e-9);
+    assert_true(fabs(s.plain - plan.reward.w1 * (u[5] - start)) < 1e-9);
     sl_game_free(g);
 }
 
@@ -297,7 +294,7 @@ static void credits_differ_as_the_returns_do(void **state)
     double sum[2] = {0}, parts[2] = {0};
     struct sl_policy_plan plan = shared.plan;
     struct sl_game *g;
-    plan.smoothing = 0.8;
+    plan.window = 3;
     assert_int_equal(
         sl_federation_game_new(&plan, shared.table, SL_FEDERATION_POOL, &g, NULL), SL_OK);
     for (int k = 0; k < 2; k++) {
@@ -421,7 +418,7 @@ int main(void)
         cmocka_unit_test(neither_workers_nor_interruptions_change_the_policy),
         cmocka_unit_test(an_episode_is_a_function_of_seed_and_actions),
         cmocka_unit_test(the_score_is_the_sum_of_the_rewards),
-        cmocka_unit_test(smoothed_utility_telescopes),
+        cmocka_unit_test(utility_over_a_window_telescopes),
         cmocka_unit_test(credits_differ_as_the_returns_do),
         cmocka_unit_test(nobody_accepted_leaves_the_model_and_costs_the_probe),
         cmocka_unit_test(what_is_accepted_shows_in_the_facts),

@@ -10,11 +10,9 @@
 #include <cmocka.h>
 
 #include "accel/accel.h"
-#include "sim/policy/compare.h"
-#include "sim/policy/learn.h"
+#include "sim/policy/train.h"
 
 #define WORKERS 2
-#define EPISODES 40
 
 static struct world {
     struct sl_policy_plan plan;
@@ -50,26 +48,17 @@ static int close_world(void **state)
     return 0;
 }
 
-static void open_games(const struct sl_policy_plan *plan, enum sl_federation_part part,
-                       struct sl_game *games[WORKERS])
+static struct sl_policy_training training_of(const struct sl_policy_plan *plan)
 {
-    for (int i = 0; i < WORKERS; i++)
-        assert_int_equal(sl_federation_game_new(plan, world.table, part, &games[i], NULL), SL_OK);
-}
-
-static void close_games(struct sl_game *games[WORKERS])
-{
-    for (int i = 0; i < WORKERS; i++)
-        sl_game_free(games[i]);
+    return (struct sl_policy_training){
+        .plan = plan, .table = world.table, .workers = world.workers};
 }
 
 static void compare(const struct sl_policy_plan *plan, const struct sl_fedmarl_policy *p,
                     struct sl_compare_row rows[SL_COMPARE_ROWS])
 {
-    struct sl_game *games[WORKERS];
-    open_games(plan, SL_FEDERATION_HELD_OUT, games);
-    assert_int_equal(sl_compare(plan, world.workers, games, p, EPISODES, rows, NULL), SL_OK);
-    close_games(games);
+    const struct sl_policy_training t = training_of(plan);
+    assert_int_equal(sl_policy_compare(&t, p, rows, NULL), SL_OK);
     for (int i = 0; i < SL_COMPARE_ROWS; i++)
         print_message("%-16s return %.3f late %.3f latency %.3f traffic %.3f lead %.3f +- %.3f\n",
                       rows[i].name, rows[i].reward, rows[i].late_accuracy,
@@ -97,24 +86,16 @@ static void the_shipped_policy_beats_every_rival_at_equal_bytes(void **state)
 static void train(double w2, double w3, double *ret_accepted, double *ret_latency)
 {
     struct sl_policy_plan plan = world.plan;
-    struct sl_fedmarl_policy p = {.spec = plan.features};
+    struct sl_fedmarl_policy p;
     struct sl_compare_row rows[SL_COMPARE_ROWS];
-    struct sl_game *games[WORKERS];
-    struct sl_vdn *v;
     struct sl_err err = {.msg = ""};
     plan.reward.w2 = w2;
     plan.reward.w3 = w3;
     plan.training.episodes = 160;
     sl_policy_plan_complete(&plan);
-    open_games(&plan, SL_FEDERATION_POOL, games);
-    assert_int_equal(sl_vdn_new(&plan.learner, &v, NULL), SL_OK);
-    assert_int_equal(sl_qnet_new(&plan.learner.shape, plan.seed, &p.net, NULL), SL_OK);
-    const struct sl_learn_options o = {plan.seed, plan.training.episodes, 8, 1, 5, 16};
-    const struct sl_learn_env env = {.workers = world.workers, .games = games, .identity = ""};
-    if (sl_learn(&o, &env, v, &p.net, &err) != SL_OK)
+    const struct sl_policy_training t = training_of(&plan);
+    if (sl_policy_train(&t, &p, &err) != SL_OK)
         fail_msg("%s", err.msg);
-    close_games(games);
-    sl_vdn_free(v);
     print_message("w2 %g w3 %g\n", w2, w3);
     compare(&plan, &p, rows);
     *ret_accepted = rows[0].accepted;

@@ -8,6 +8,8 @@
 
 #include "common/fdmath.h"
 
+#define LN2 0x1.62e42fefa39efp-1
+
 uint32_t sl_fedmarl_n_inputs(const struct sl_fedmarl_spec *s)
 {
     return 4 + s->n_probe + s->n_upload + 1 + (s->gate ? 2 : 0);
@@ -40,7 +42,13 @@ static bool counts(double seconds)
     return isfinite(seconds) && seconds >= 0;
 }
 
-/* Writes `wanted` times over unit_s, the newest first. */
+/* log2 of times over their unit; no time at all is as short as can be. */
+static float scaled_time(double s, double unit_s)
+{
+    return s > 0 ? scaled(sl_log(s / unit_s) / LN2) : (float)-SL_FEDMARL_CLAMP;
+}
+
+/* Writes `wanted` times, the newest first. */
 static float *history(const double *s, uint32_t n, uint32_t wanted, double population_s,
                       double unit_s, float *ret)
 {
@@ -53,7 +61,7 @@ static float *history(const double *s, uint32_t n, uint32_t wanted, double popul
         }
     double fill = known > 0 ? sum / known : population_s;
     for (uint32_t i = 0; i < wanted; i++)
-        *ret++ = scaled((i < n && counts(s[i]) ? s[i] : fill) / unit_s);
+        *ret++ = scaled_time(i < n && counts(s[i]) ? s[i] : fill, unit_s);
     return ret;
 }
 

@@ -2,10 +2,12 @@
 /* features.h - the state of one agent (Zhang, Lin, Zhang 2022, section 3): what a client's raw facts
  * become before the network sees them. Everything is relative, so that a policy carries over to
  * other models, data and devices:
- *   probe loss / loss scale | probe times / median probe time | upload times / the same |
+ *   probe loss / loss scale | log2(probe times / median probe time) | log2(upload times / the same) |
  *   update bytes / model bytes | log samples / log of the most samples | round / rounds |
  *   known: 1 once an upload time is known | with `gate`: age of the telemetry / rounds, valid
- * each clamped to [-SL_FEDMARL_CLAMP, SL_FEDMARL_CLAMP]. Histories have the newest first. Times that
+ * each clamped to [-SL_FEDMARL_CLAMP, SL_FEDMARL_CLAMP]. Times spread over more than two orders of
+ * magnitude (sizes of data times classes of speed): the logarithm keeps those beyond five medians,
+ * which make a round slow, apart. Histories have the newest first. Times that
  * are missing are the client's own mean, or for a new client the population's; what is not finite
  * counts as missing. Row i depends on row i and the round alone. Pure; thread: any. */
 #ifndef SL_SERVER_FEDMARL_FEATURES_H

@@ -11,6 +11,7 @@
 
 #define KIND "fedmarl-policy"
 #define FILE_MAX ((size_t)64 << 20)
+#define TIMES "times=log2" /* how features.h scales times: another scale is another policy */
 
 static enum sl_code read_spec(const char *where, const struct sl_safetensors *s,
                               struct sl_fedmarl_spec *ret, struct sl_err *err)
@@ -23,12 +24,12 @@ static enum sl_code read_spec(const char *where, const struct sl_safetensors *s,
     unsigned probe, upload, gate;
     int end = 0;
     if (text == NULL ||
-        sscanf(text, "probe=%2u upload=%2u gate=%1u%n", &probe, &upload, &gate, &end) != 3 ||
+        sscanf(text, "probe=%2u upload=%2u gate=%1u " TIMES "%n", &probe, &upload, &gate, &end) != 3 ||
         text[end] != '\0' || probe < 1 || probe > SL_FACTS_HISTORY || upload < 1 ||
         upload > SL_FACTS_HISTORY || gate > 1)
         return sl_err_set(err, SL_E_INPUT,
                           "%s: metadata fedmarl.features \"%.60s\" (probe=1..8 upload=1..8 "
-                          "gate=0|1)",
+                          "gate=0|1 " TIMES ")",
                           where, text == NULL ? "" : text);
     *ret = (struct sl_fedmarl_spec){.n_probe = probe, .n_upload = upload, .gate = gate == 1};
     return SL_OK;
@@ -131,10 +132,10 @@ enum sl_code sl_fedmarl_policy_save(const struct sl_fedmarl_policy *p,
                                     const char *path, struct sl_err *err)
 {
     struct sl_safetensors_note all[SL_FEDMARL_NOTES + 3];
-    char spec[48], usual[USUAL_TEXT];
+    char spec[64], usual[USUAL_TEXT];
     size_t own = 2;
     assert(n_notes <= SL_FEDMARL_NOTES);
-    snprintf(spec, sizeof(spec), "probe=%u upload=%u gate=%d", p->spec.n_probe, p->spec.n_upload,
+    snprintf(spec, sizeof(spec), "probe=%u upload=%u gate=%d " TIMES, p->spec.n_probe, p->spec.n_upload,
              p->spec.gate);
     all[0] = (struct sl_safetensors_note){"starling.kind", KIND};
     all[1] = (struct sl_safetensors_note){"fedmarl.features", spec};

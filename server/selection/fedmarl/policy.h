@@ -64,7 +64,7 @@ struct sl_fedmarl_decision {
 };
 
 /* A policy file: the network, and in its metadata "starling.kind" = "fedmarl-policy" and
- * "fedmarl.features" = "probe=3 upload=3 gate=0"; where it is known, "fedmarl.usual" = the gap, the share,
+ * "fedmarl.features" = "probe=3 upload=3 gate=0 times=log2"; where it is known, "fedmarl.usual" = the gap, the share,
  * and low and high of each input, as hexadecimal floats. Errors as of sl_qnet_load; SL_E_INPUT also when
  * the network does not fit its features or has not 2 actions. */
 enum sl_code sl_fedmarl_policy_load(const char *path, struct sl_fedmarl_policy *ret,
