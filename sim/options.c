@@ -13,7 +13,8 @@ const char sl_sim_help[] =
     "       starling-sim check DIR [options]       conformance cases through the "
     "product's code\n"
     "       starling-sim experiment NAME --out DIR [options]   fast, tr, rtn, uplink,\n"
-    "                                              spherefed, robust, strategies, fedbuff\n"
+    "                                              spherefed, robust, strategies, fedbuff,\n"
+    "                                              tmc, fedmarl\n"
     "       starling-sim train-policy PLAN -o FILE [options]   a policy that selects clients\n"
     "\n"
     "run and partition:\n"
@@ -38,6 +39,7 @@ const char sl_sim_help[] =
     "  --jobs N              cells at a time (default: 1)\n"
     "  --only GLOB           only cells whose name matches (repeatable)\n"
     "  --quick               a short form, seconds\n"
+    "  --policy FILE         fedmarl: the policy (default: plans/policies/fedmarl.safetensors)\n"
     "  --list                print the cells' names, run nothing\n"
     "  --no-run              report what is finished, run nothing\n"
     "  --quiet               no progress\n"
@@ -66,6 +68,7 @@ enum option {
     OPT_ONLY,
     OPT_OUT,
     OPT_OUT_FILE,
+    OPT_POLICY,
     OPT_RECORDS,
     OPT_SEEDS,
     OPT_QUICK,
@@ -99,6 +102,7 @@ static const struct {
     [OPT_ONLY] = {"--only", TAKES_VALUE, CHECK | EXPERIMENT},
     [OPT_OUT] = {"--out", TAKES_VALUE, EXPERIMENT},
     [OPT_OUT_FILE] = {"-o", TAKES_VALUE, TRAIN_POLICY},
+    [OPT_POLICY] = {"--policy", TAKES_VALUE, EXPERIMENT},
     [OPT_RECORDS] = {"--records", TAKES_VALUE, RUN | TRAIN_POLICY},
     [OPT_SEEDS] = {"--seeds", TAKES_VALUE, EXPERIMENT},
     [OPT_QUICK] = {"--quick", TAKES_NOTHING, EXPERIMENT},
@@ -210,6 +214,9 @@ static enum sl_code apply(struct sl_sim_options *o, enum option which, const cha
     case OPT_OUT:
     case OPT_OUT_FILE:
         o->out = value;
+        break;
+    case OPT_POLICY:
+        o->policy = value;
         break;
     case OPT_RECORDS:
         o->records = value;

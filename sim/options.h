@@ -22,6 +22,7 @@ struct sl_sim_options {
     size_t n_only;
     const char *report, *model_out, *replay, *svg;
     const char *out; /* experiment: folder of the results; train-policy: the policy's file */
+    const char *policy; /* experiment fedmarl: file; NULL = the one that ships */
     const char *records; /* train-policy: a coordinator's log, NULL = play; run: written */
     uint64_t seeds[SL_OPTIONS_MAX];
     size_t n_seeds;

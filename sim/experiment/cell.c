@@ -10,7 +10,8 @@
 static const struct sl_experiment *const experiments[] = {
     &sl_experiment_fast, &sl_experiment_tr, &sl_experiment_rtn, &sl_experiment_uplink,
     &sl_experiment_spherefed, &sl_experiment_robust, &sl_experiment_strategies,
-    &sl_experiment_fedbuff, &sl_experiment_tmc, &sl_experiment_cmarl};
+    &sl_experiment_fedbuff, &sl_experiment_tmc, &sl_experiment_cmarl,
+    &sl_experiment_fedmarl};
 
 #define N_EXPERIMENTS (sizeof(experiments) / sizeof(experiments[0]))
 

@@ -24,6 +24,7 @@ struct sl_experiment_options {
     const uint64_t *seeds;
     size_t n_seeds; /* >= 1 */
     bool quick;     /* a short form, for tests: seconds in all */
+    const char *policy; /* fedmarl: the policy's file; NULL = the one that ships, from here */
 };
 
 struct sl_experiment {
@@ -42,7 +43,8 @@ struct sl_experiment {
 
 extern const struct sl_experiment sl_experiment_fast, sl_experiment_tr, sl_experiment_rtn,
     sl_experiment_uplink, sl_experiment_spherefed, sl_experiment_robust,
-    sl_experiment_strategies, sl_experiment_fedbuff, sl_experiment_tmc, sl_experiment_cmarl;
+    sl_experiment_strategies, sl_experiment_fedbuff, sl_experiment_tmc, sl_experiment_cmarl,
+    sl_experiment_fedmarl;
 
 /* By number from 0; NULL beyond the last. */
 const struct sl_experiment *sl_experiment_at(size_t i);

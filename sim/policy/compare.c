@@ -11,48 +11,47 @@
 struct compare_job {
     struct sl_worker_job job;
     struct sl_game **games;
-    const struct sl_decide_ops *ops;
-    const struct sl_fedmarl_policy *policy;
-    double accept;
+    struct sl_compare_how how;
     uint64_t seed;
     struct sl_federation_score score;
     enum sl_code rc;
     struct sl_err err;
 };
 
-enum sl_code sl_compare_episode(struct sl_game *g, const struct sl_decide_ops *ops, double accept,
-                                const struct sl_fedmarl_policy *policy, uint64_t seed,
-                                struct sl_federation_score *ret, struct sl_err *err)
+enum sl_code sl_compare_episode(struct sl_game *g, const struct sl_compare_how *how, uint64_t seed,
+                                double *ret_accuracy, struct sl_federation_score *ret,
+                                struct sl_err *err)
 {
     struct sl_decide_work work;
     struct sl_round_facts round;
     struct sl_decide_input in = {.round = &round,
                                  .n = g->n_agents,
-                                 .accept = accept,
-                                 .policy = policy,
+                                 .accept = how->accept,
+                                 .policy = how->policy,
                                  .rails = {SL_FEDMARL_RAILS_DEFAULTS}};
     uint8_t flags[SL_GAME_AGENTS_MAX];
     bool done = false;
-    enum sl_code rc = sl_decide_work_new(g->n_agents, policy, &work, err);
+    enum sl_code rc = sl_decide_work_new(g->n_agents, how->policy, &work, err);
     if (rc != SL_OK)
         return rc;
     g->ops->reset(g, seed);
     while (!done) {
         sl_federation_facts(g, &round, &in.rows);
-        ops->decide(&in, &work, flags);
+        how->ops->decide(&in, &work, flags);
         sl_oort_observe(&in.oort, in.rows, in.n, flags);
         g->ops->step(g, flags, &done);
+        sl_federation_score(g, ret);
+        if (ret_accuracy != NULL)
+            ret_accuracy[round.round] = ret->accuracy;
     }
     sl_decide_work_free(&work);
-    sl_federation_score(g, ret);
     return SL_OK;
 }
 
 static void run_job(struct sl_worker_job *job, unsigned worker)
 {
     struct compare_job *j = (struct compare_job *)job;
-    j->rc = sl_compare_episode(j->games[worker], j->ops, j->accept, j->policy, j->seed, &j->score,
-                               &j->err);
+    j->rc = sl_compare_episode(j->games[worker], &j->how, j->seed, NULL, &j->score, &j->err);
 }
 
 static enum sl_code play(struct sl_workers *workers, struct compare_job *jobs, uint32_t n,
@@ -107,7 +106,7 @@ enum sl_code sl_compare(const struct sl_policy_plan *plan, struct sl_workers *wo
         return sl_err_set(err, SL_E_NOMEM, "%u episodes", episodes);
     struct compare_job *own = jobs + episodes;
     struct compare_job like = {
-        .games = games, .ops = sl_decide_find("fedmarl"), .policy = policy};
+        .games = games, .how = {.ops = sl_decide_find("fedmarl"), .policy = policy}};
     enum sl_code rc = play(workers, own, episodes, &like, plan->seed, err);
     size_t n = 0;
     if (rc == SL_OK)
@@ -116,9 +115,7 @@ enum sl_code sl_compare(const struct sl_policy_plan *plan, struct sl_workers *wo
     for (size_t i = 0; rc == SL_OK && (ops = sl_decide_at(i)) != NULL; i++) {
         if (strcmp(ops->name, "fedmarl") == 0)
             continue;
-        like.ops = ops;
-        like.policy = NULL;
-        like.accept = ret[0].accepted;
+        like.how = (struct sl_compare_how){.ops = ops, .accept = ret[0].accepted};
         rc = play(workers, jobs, episodes, &like, plan->seed, err);
         if (rc == SL_OK)
             ret[n++] = summary(ops->name, jobs, own, episodes);

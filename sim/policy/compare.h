@@ -27,9 +27,16 @@ enum sl_code sl_compare(const struct sl_policy_plan *plan, struct sl_workers *wo
                         uint32_t episodes, struct sl_compare_row ret[SL_COMPARE_ROWS],
                         struct sl_err *err);
 
-/* One episode under a policy: its score. `accept`: mean kept, for those that keep k. */
-enum sl_code sl_compare_episode(struct sl_game *g, const struct sl_decide_ops *ops, double accept,
-                                const struct sl_fedmarl_policy *policy, uint64_t seed,
-                                struct sl_federation_score *ret, struct sl_err *err);
+struct sl_compare_how {
+    const struct sl_decide_ops *ops;
+    double accept;                          /* mean kept, of those that keep k */
+    const struct sl_fedmarl_policy *policy; /* fedmarl */
+};
+
+/* One episode of a federation's game: its score. ret_accuracy[max_steps]: after each round; NULL = not
+ * wanted. */
+enum sl_code sl_compare_episode(struct sl_game *g, const struct sl_compare_how *how, uint64_t seed,
+                                double *ret_accuracy, struct sl_federation_score *ret,
+                                struct sl_err *err);
 
 #endif

@@ -205,6 +205,13 @@ enum sl_code sl_policy_plan_load(const char *path, const struct sl_plan_override
     return rc;
 }
 
+enum sl_code sl_policy_plan_parse(const char *text, size_t n, const char *where,
+                                  const struct sl_plan_override *overrides, size_t n_overrides,
+                                  struct sl_policy_plan *ret, struct sl_err *err)
+{
+    return parse(text, n, where, "", overrides, n_overrides, ret, err);
+}
+
 enum sl_code sl_policy_plan_text(const struct sl_policy_plan *p, char **ret, struct sl_err *err)
 {
     struct sl_text t = {0};

@@ -59,6 +59,11 @@ enum sl_code sl_policy_plan_load(const char *path, const struct sl_plan_override
                                  size_t n_overrides, struct sl_policy_plan *ret,
                                  struct sl_err *err);
 
+/* The same from text that `where` names in messages; paths in it stand as they are. */
+enum sl_code sl_policy_plan_parse(const char *text, size_t n, const char *where,
+                                  const struct sl_plan_override *overrides, size_t n_overrides,
+                                  struct sl_policy_plan *ret, struct sl_err *err);
+
 /* Every key in a fixed order; *ret is the caller's to free(). */
 enum sl_code sl_policy_plan_text(const struct sl_policy_plan *p, char **ret, struct sl_err *err);
 

@@ -11,6 +11,7 @@
 
 #define BATCH_MOST 1024 /* goes through a client's trainer at once (client/local/local.c) */
 #define EVAL_BATCH 256
+#define HELD_OUT 1000003u /* number of partitions: apart from those of any table */
 
 /* A client of the round under way. */
 struct seat {
@@ -242,7 +243,8 @@ static enum sl_code divide(struct real *r, enum sl_policy_partition kind, struct
         kind == SL_POLICY_PARTITIONS
             ? sl_partition_make(&p->data.partition, &in, &r->part, err)
             : sl_policy_partition_make(kind, &r->train, (uint32_t)r->train.n,
-                                       p->data.partition.clients, p->run.seed, 0, &r->part, err);
+                                       p->data.partition.clients, p->run.seed, HELD_OUT,
+                                       &r->part, err);
     if (rc != SL_OK)
         return rc;
     r->samples = sl_calloc(r->part.clients, sizeof(*r->samples));

@@ -54,7 +54,7 @@ enum sl_code sl_cached_updates_new(const struct sl_policy_plan *plan,
 
 /* FedAvg of a run's plan, with the client's and the coordinator's own arithmetic: data, model,
  * training and seed are the plan's, and so is the partition unless `kind` names another
- * (SL_POLICY_PARTITIONS: none does; partitions.h, number 0). Accuracy is on the test set. Everybody
+ * (SL_POLICY_PARTITIONS: none does; partitions.h, with a number that no table has). Accuracy is on the test set. Everybody
  * accepted gives the models of `starling-sim run` for the same cohorts, bit for bit. Whom the round
  * accepts goes on from where the probe epoch left it. Borrows the plan. SL_E_INPUT for a plan of
  * other strategies, codecs, or a batch that does not fit a trainer at once. */
