@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* bench.h - CPU time of the thread, and a median; for benchmarks of one thread. */
+/* bench.h - CPU time of the thread or of the process, and a median. */
 #ifndef SL_TESTS_BENCH_H
 #define SL_TESTS_BENCH_H
 
@@ -10,6 +10,13 @@ static inline double now_s(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static inline double process_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 

@@ -433,6 +433,47 @@ static void every_model_takes_the_sphere(void **state)
     json_decref(lines);
 }
 
+static struct sl_experiment_job selection_job(const char *const *only, size_t n_seeds)
+{
+    static char path[1024];
+    struct sl_experiment_job job = job_of("fedmarl", only, n_seeds, 2);
+    snprintf(path, sizeof(path), "%s/plans/policies/fedmarl.safetensors", getenv("SL_ROOT"));
+    job.options.policy = path;
+    return job;
+}
+
+static void a_policy_meets_its_rivals_at_equal_bytes(void **state)
+{
+    static const char *const real[] = {"majority/*", NULL};
+    struct sl_experiment_job job = selection_job(real, 2);
+    run(&job);
+    json_t *lines = read_results();
+    const double accepted = mean_of(lines, "majority", "policies", "fedmarl.accepted");
+    assert_true(accepted >= 1 && accepted <= 4);
+    assert_true(fabs(mean_of(lines, "majority", "policies", "random.accepted") - accepted) < 1);
+    assert_float_equal(mean_of(lines, "majority", "policies", "all.accepted"), 4, 1e-9);
+    assert_float_equal(mean_of(lines, "majority", "policies", "all.traffic"), 4, 1e-9);
+    assert_true(mean_of(lines, "majority", "policies", "fedmarl.latency") <=
+                mean_of(lines, "majority", "policies", "all.latency") + 1e-9);
+    assert_true(report_says("<td>power-of-choice</td>"));
+    json_decref(lines);
+}
+
+static void a_policy_without_a_part_of_its_state_is_another(void **state)
+{
+    static const char *const cached[] = {"ablation/*", NULL};
+    struct sl_experiment_job job = selection_job(cached, 1);
+    run(&job);
+    json_t *lines = read_results();
+    assert_int_equal(sl_results_count(lines, "ablation"), 3);
+    assert_true(mean_of(lines, "ablation", "loss", "fedmarl.return") !=
+                mean_of(lines, "ablation", "nothing", "fedmarl.return"));
+    assert_true(mean_of(lines, "ablation", "loss", "all.return") ==
+                mean_of(lines, "ablation", "nothing", "all.return"));
+    assert_true(report_says("random's"));
+    json_decref(lines);
+}
+
 static void robust_rules_withstand_flipped_signs(void **state)
 {
     static const char *const all[] = {"all/*,none/*", "all/*,sign-flip/*", NULL};
@@ -507,6 +548,8 @@ int main(int argc, char **argv)
         IN_FOLDER(buffers_meet_a_target_in_half_the_time_of_rounds),
         IN_FOLDER(a_federation_feels_the_widths),
         IN_FOLDER(calibration_carries_the_sphere),
+        IN_FOLDER(a_policy_meets_its_rivals_at_equal_bytes),
+        IN_FOLDER(a_policy_without_a_part_of_its_state_is_another),
         IN_FOLDER(robust_rules_withstand_flipped_signs),
 #endif
     };

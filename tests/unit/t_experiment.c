@@ -215,12 +215,15 @@ static void every_experiment_lists_cells_of_its_own(void **state)
 {
     const uint64_t seeds[] = {1, 2};
     const struct sl_experiment *e;
+    char policy[1024];
+    snprintf(policy, sizeof(policy), "%s/../../plans/policies/fedmarl.safetensors",
+             getenv("SL_GOLDEN"));
     for (size_t i = 0; (e = sl_experiment_at(i)) != NULL; i++)
         for (int quick = 0; quick < 2; quick++) {
             json_t *cells = json_array(), *names = json_object(), *cell;
             struct sl_err err;
             size_t k;
-            const struct sl_experiment_options o = {seeds, 2, quick};
+            const struct sl_experiment_options o = {seeds, 2, quick, policy};
             assert_ptr_equal(sl_experiment_find(e->name), e);
             assert_int_equal(e->list(&o, cells, &err), SL_OK);
             assert_true(json_array_size(cells) >= 2);

@@ -400,6 +400,14 @@ static void plans_with_unknown_keys_or_values_out_of_range_are_refused(void **st
     fclose(f);
     assert_int_equal(sl_policy_plan_load(path, NULL, 0, &p, &err), SL_OK);
     assert_true(p.learner.gamma == 0.9 && p.learner.shape.n_inputs == 11);
+    char *text, *again;
+    assert_int_equal(sl_policy_plan_text(&p, &text, NULL), SL_OK);
+    if (sl_policy_plan_parse(text, strlen(text), "text", NULL, 0, &p, &err) != SL_OK)
+        fail_msg("%s", err.msg);
+    assert_int_equal(sl_policy_plan_text(&p, &again, NULL), SL_OK);
+    assert_string_equal(text, again);
+    free(text);
+    free(again);
     static const char *const bad[] = {"reward.w4=1", "learner.gamma=2", "federation.cohort=101",
                                       "devices.upload_s=[2, 1]", "data.dataset=mnist"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
