@@ -21,7 +21,7 @@ struct sl_client_facts {
     double probe_s[SL_FACTS_HISTORY];  /* [0] is this round's */
     double upload_s[SL_FACTS_HISTORY]; /* this round's is not known yet */
     uint64_t accepted;       /* bit i: it was accepted i + 1 rounds ago */
-    uint32_t idle_rounds;    /* since it was accepted last; since it was enrolled when never */
+    uint32_t idle_rounds;    /* since it was accepted, 0: in the round before; since enrolment when never */
     double message_age;      /* rounds since its last telemetry (gated features) */
     bool message_valid;      /* that telemetry still counts */
 };

@@ -31,8 +31,8 @@ static double preferred_s(const struct sl_decide_input *in, double *sorted)
     return sorted[at < in->n ? at : in->n - 1];
 }
 
-/* (utility - least) / (most - least) + sqrt(0.1 ln R / last), R and last counted from 1, times
- * (preferred / duration)^alpha for the slow. */
+/* (utility - least) / (most - least) + sqrt(0.1 ln R / last), times (preferred / duration)^alpha for the slow.
+ * R is this round and last the one that accepted it last, both counted from 1; never: 1. */
 void sl_oort_score(const struct sl_decide_input *in, double *sorted, double *ret)
 {
     double least = INFINITY, most = 0;
@@ -47,7 +47,7 @@ void sl_oort_score(const struct sl_decide_input *in, double *sorted, double *ret
     const double limit_s = preferred_s(in, sorted);
     for (size_t i = 0; i < in->n; i++) {
         const struct sl_client_facts *f = &in->rows[i];
-        double last = now - f->idle_rounds, rest_s = sl_decide_rest_s(in->round, f);
+        double last = now - 1 - f->idle_rounds, rest_s = sl_decide_rest_s(in->round, f);
         double score = most > least ? (sl_oort_utility(f) - least) / (most - least) : 1;
         score += sqrt(STALENESS * sl_log(now) / (last >= 1 ? last : 1));
         if (rest_s > limit_s && limit_s > 0)

@@ -27,6 +27,8 @@ enum sl_code sl_compare_episode(struct sl_game *g, const struct sl_compare_how *
     struct sl_decide_input in = {.round = &round,
                                  .n = g->n_agents,
                                  .accept = how->accept,
+                                 /* power-of-choice: half way between those it keeps and all */
+                                 .candidates = (uint32_t)((how->accept + g->n_agents + 1) / 2),
                                  .policy = how->policy,
                                  .rails = {SL_FEDMARL_RAILS_DEFAULTS}};
     uint8_t flags[SL_GAME_AGENTS_MAX];
