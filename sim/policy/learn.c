@@ -137,6 +137,18 @@ static double validate(struct learning *l)
 
 /* --- learning --------------------------------------------------------------------------------- */
 
+/* The team's reward of step t and of those that lookahead adds; *ret_next: the step after them. */
+static double ahead(const struct learning *l, const struct episode *e, uint32_t t,
+                    uint32_t *ret_next)
+{
+    double sum = 0;
+    uint32_t k = t;
+    for (; k < e->steps && k < t + l->o->lookahead; k++)
+        sum += e->rewards[k];
+    *ret_next = k;
+    return sum;
+}
+
 /* Pushes an episode step by step and updates after each. */
 static double learn_episode(struct learning *l, const struct episode *e, uint32_t *ret_updates)
 {
@@ -144,15 +156,17 @@ static double learn_episode(struct learning *l, const struct episode *e, uint32_
     const size_t row = (size_t)g->n_agents * g->n_inputs;
     double sum = 0, loss;
     for (uint32_t t = 0; t < e->steps; t++) {
+        uint32_t next;
+        const double reward = ahead(l, e, t, &next);
         sl_vdn_push(l->v, &(struct sl_vdn_transition){
                               .s = e->s + t * row,
                               .actions = e->actions + (size_t)t * g->n_agents,
                               .n = g->n_agents,
-                              .reward = e->rewards[t],
+                              .reward = reward,
                               .own = e->own + (size_t)t * g->n_agents,
-                              .next = e->s + (t + 1) * row,
+                              .next = e->s + next * row,
                               .n_next = g->n_agents,
-                              .done = t + 1 == e->steps});
+                              .done = next == e->steps});
         for (uint32_t u = 0; u < l->o->updates_per_step; u++)
             if (sl_vdn_update(l->v, &loss)) {
                 sum += loss;

@@ -85,6 +85,7 @@ static const struct sl_row rows[] = {
     COUNT("training.episodes", training.episodes, 1, 10000000),
     COUNT("training.batch_episodes", training.batch_episodes, 1, 1000),
     COUNT("training.updates_per_step", training.updates_per_step, 1, 100),
+    COUNT("training.lookahead", training.lookahead, 1, 10000),
     COUNT("training.validate_every", training.validate_every, 1, 1000000),
     COUNT("training.validation_episodes", training.validation_episodes, 1, 10000),
     COUNT("training.evaluation_episodes", training.evaluation_episodes, 1, 10000),
@@ -117,6 +118,7 @@ void sl_policy_plan_default(struct sl_policy_plan *ret)
         .training = {.episodes = 300,
                      .batch_episodes = 8,
                      .updates_per_step = 1,
+                     .lookahead = 1,
                      .validate_every = 10,
                      .validation_episodes = 24,
                      .evaluation_episodes = 40,
@@ -157,6 +159,10 @@ static enum sl_code check(const char *where, const struct sl_policy_plan *p, str
     if (p->devices.upload_s[1] < p->devices.upload_s[0])
         return sl_err_set(err, SL_E_RANGE, "%s: devices.upload_s: [%g, %g] (least first)", where,
                           p->devices.upload_s[0], p->devices.upload_s[1]);
+    if (p->training.lookahead > 1 && p->learner.gamma < 1)
+        return sl_err_set(err, SL_E_RANGE,
+                          "%s: training.lookahead: %u (1 unless learner.gamma is 1)", where,
+                          p->training.lookahead);
     if (p->federation.buckets > p->federation.reference_rounds)
         return sl_err_set(err, SL_E_RANGE,
                           "%s: federation.buckets: %u (at most reference_rounds: %u)", where,

@@ -44,8 +44,8 @@ struct sl_policy_plan {
     struct sl_vdn_options learner; /* shape's inputs and actions, n_agents, steps: filled in */
     double epsilon[2];
     struct {
-        uint32_t episodes, batch_episodes, updates_per_step, validate_every, validation_episodes,
-            evaluation_episodes;
+        uint32_t episodes, batch_episodes, updates_per_step, lookahead, validate_every,
+            validation_episodes, evaluation_episodes;
         uint32_t adversaries; /* times that an adversary is trained, and the team against it; 0 = none */
         uint32_t adversary_episodes; /* of each training of an adversary, and of the team after it */
     } training;

@@ -45,6 +45,7 @@ static enum sl_code learn(const struct sl_policy_training *t, struct sl_vdn *v, 
                                              .episodes = p->training.episodes,
                                              .batch_episodes = p->training.batch_episodes,
                                              .updates_per_step = p->training.updates_per_step,
+                                             .lookahead = p->training.lookahead,
                                              .validate_every = p->training.validate_every,
                                              .validation_episodes = p->training.validation_episodes};
     struct sl_learn_env env = {.workers = t->workers,

@@ -66,6 +66,7 @@ static void learn(struct rig *r, uint32_t episodes, const char *state_path)
                                        .episodes = episodes,
                                        .batch_episodes = 20,
                                        .updates_per_step = 1,
+                                       .lookahead = 1,
                                        .validate_every = 10,
                                        .validation_episodes = 50};
     const struct sl_learn_env env = {.workers = r->workers,
@@ -147,7 +148,7 @@ static void neither_workers_nor_interruptions_change_the_policy(void **state)
     rig_open(&cut, 2, 0.2, 1, &o);
     learn(&cut, 800, path);
     assert_memory_equal(one.best.values, cut.best.values, one.best.n_values * sizeof(float));
-    const struct sl_learn_options other = {3, 800, 20, 1, 10, 50};
+    const struct sl_learn_options other = {3, 800, 20, 1, 1, 10, 50};
     const struct sl_learn_env env = {
         .workers = cut.workers, .games = cut.games, .state_path = path, .identity = "else"};
     assert_int_equal(sl_learn(&other, &env, cut.v, &cut.best, &err), SL_E_INPUT);
