@@ -159,6 +159,90 @@ static void neither_workers_nor_interruptions_change_the_policy(void **state)
     rig_close(&cut);
 }
 
+/* What agents do in the first step is paid in the last: 1 for each action 1, less a tenth for every later
+ * one. They see the time. */
+#define LATE_STEPS 6
+struct late_game {
+    struct sl_game game;
+    uint32_t t;
+    double due;
+};
+
+static void late_reset(struct sl_game *g, uint64_t seed)
+{
+    struct late_game *l = (struct late_game *)g;
+    l->t = 0;
+    l->due = 0;
+}
+
+static void late_observe(const struct sl_game *g, float *ret)
+{
+    const struct late_game *l = (const struct late_game *)g;
+    for (uint32_t i = 0; i < g->n_agents; i++) {
+        ret[2 * i] = l->t == 0 ? 1 : 0;
+        ret[2 * i + 1] = (float)l->t / LATE_STEPS;
+    }
+}
+
+static double late_step(struct sl_game *g, const uint8_t *actions, bool *ret_done)
+{
+    struct late_game *l = (struct late_game *)g;
+    for (uint32_t i = 0; i < g->n_agents; i++)
+        l->due += actions[i] * (l->t == 0 ? 1 : -0.1);
+    *ret_done = ++l->t == LATE_STEPS;
+    return *ret_done ? l->due : 0;
+}
+
+static void late_free(struct sl_game *g)
+{
+    free(g);
+}
+
+static void a_team_that_looks_ahead_learns_what_is_paid_late(void **state)
+{
+    static const struct sl_game_ops ops = {"late", late_reset, late_observe, late_step, late_free,
+                                           NULL};
+    struct sl_vdn_options o = {.shape = {2, 32, 1, 2}, .n_agents = 2, SL_VDN_DEFAULTS};
+    const struct sl_learn_options how = {.seed = 3,
+                                         .episodes = 400,
+                                         .batch_episodes = 20,
+                                         .updates_per_step = 1,
+                                         .lookahead = LATE_STEPS,
+                                         .validate_every = 10,
+                                         .validation_episodes = 1};
+    struct sl_learn_env env = {.identity = "late"};
+    struct late_game *late = calloc(1, sizeof(*late));
+    struct sl_game *g = &late->game;
+    struct sl_qnet best;
+    struct sl_vdn *v;
+    bool done = false;
+    double sum = 0;
+    *g = (struct sl_game){&ops, 2, 2, 2, LATE_STEPS};
+    o.gamma = 1;
+    o.credit = false;
+    o.seed = 3;
+    o.epsilon_steps = 400 * LATE_STEPS / 2;
+    env.games = &g;
+    assert_int_equal(sl_workers_new(1, &env.workers, NULL), SL_OK);
+    assert_int_equal(sl_vdn_new(&o, &v, NULL), SL_OK);
+    assert_int_equal(sl_qnet_new(&o.shape, 1, &best, NULL), SL_OK);
+    assert_int_equal(sl_learn(&how, &env, v, &best, NULL), SL_OK);
+    g->ops->reset(g, 0);
+    while (!done) {
+        float x[4], q[4];
+        uint8_t a[2];
+        g->ops->observe(g, x);
+        sl_qnet_forward(&best, x, 2, q);
+        sl_vdn_greedy(q, 2, 2, a);
+        sum += g->ops->step(g, a, &done);
+    }
+    assert_true(sum > 1.75); /* 2 is the most */
+    sl_workers_free(env.workers);
+    sl_vdn_free(v);
+    sl_qnet_deinit(&best);
+    sl_game_free(g);
+}
+
 /* --- the game of federations ------------------------------------------------------------------ */
 
 /* Seconds on one core: synthetic images, few clients. */
@@ -425,6 +509,7 @@ int main(void)
         cmocka_unit_test(a_trained_team_comes_near_the_enumerated_optimum),
         cmocka_unit_test(acceptance_falls_with_the_price_of_traffic_and_of_latency),
         cmocka_unit_test(neither_workers_nor_interruptions_change_the_policy),
+        cmocka_unit_test(a_team_that_looks_ahead_learns_what_is_paid_late),
         cmocka_unit_test(an_episode_is_a_function_of_seed_and_actions),
         cmocka_unit_test(the_score_is_the_sum_of_the_rewards),
         cmocka_unit_test(utility_over_a_window_telescopes),
