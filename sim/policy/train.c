@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/mem.h"
+#include "sim/policy/usual.h"
 
 static void free_games(struct sl_game **games, unsigned n)
 {
@@ -37,8 +38,9 @@ static void forget_withheld(const struct sl_policy_plan *plan, struct sl_qnet *n
            (size_t)(to - from) * net->shape.hidden * sizeof(float));
 }
 
-static enum sl_code learn(const struct sl_policy_training *t, struct sl_vdn *v, struct sl_qnet *net,
-                          struct sl_err *err)
+/* What comes out is the best of the validations, and what its decisions are usually like. */
+static enum sl_code learn(const struct sl_policy_training *t, struct sl_vdn *v,
+                          struct sl_fedmarl_policy *policy, struct sl_err *err)
 {
     const struct sl_policy_plan *p = t->plan;
     const struct sl_learn_options options = {.seed = p->seed,
@@ -56,7 +58,12 @@ static enum sl_code learn(const struct sl_policy_training *t, struct sl_vdn *v, 
     enum sl_code rc = make_games(t, SL_FEDERATION_POOL, &env.games, err);
     if (rc != SL_OK)
         return rc;
-    rc = sl_learn(&options, &env, v, net, err);
+    rc = sl_learn(&options, &env, v, &policy->net, err);
+    if (rc == SL_OK) {
+        forget_withheld(p, &policy->net);
+        rc = sl_policy_usual(env.games[0], &policy->net, p->seed, p->training.validation_episodes,
+                             &policy->usual, err);
+    }
     free_games(env.games, sl_workers_count(t->workers));
     return rc;
 }
@@ -70,13 +77,12 @@ enum sl_code sl_policy_train(const struct sl_policy_training *t, struct sl_fedma
     if (rc == SL_OK)
         rc = sl_qnet_new(&t->plan->learner.shape, t->plan->seed, &p.net, err);
     if (rc == SL_OK)
-        rc = learn(t, v, &p.net, err);
+        rc = learn(t, v, &p, err);
     sl_vdn_free(v);
     if (rc != SL_OK) {
         sl_fedmarl_policy_deinit(&p);
         return rc;
     }
-    forget_withheld(t->plan, &p.net);
     *ret = p;
     return SL_OK;
 }
