@@ -142,8 +142,9 @@ static double ahead(const struct learning *l, const struct episode *e, uint32_t 
                     uint32_t *ret_next)
 {
     double sum = 0;
+    const uint32_t steps = l->o->lookahead > 0 ? l->o->lookahead : 1;
     uint32_t k = t;
-    for (; k < e->steps && k < t + l->o->lookahead; k++)
+    for (; k < e->steps && k < t + steps; k++)
         sum += e->rewards[k];
     *ret_next = k;
     return sum;

@@ -20,8 +20,8 @@ struct sl_learn_options {
     uint32_t episodes;         /* rounded up to whole batches */
     uint32_t batch_episodes;   /* >= 1 */
     uint32_t updates_per_step; /* of the learner, for each step played; >= 1 */
-    uint32_t lookahead; /* steps whose rewards are summed before the target net's say; >= 1, above 1 only
-                           with gamma 1 */
+    uint32_t lookahead; /* steps whose rewards are summed before the target net's say; above 1 only with
+                           gamma 1; 0 = 1 */
     uint32_t validate_every;   /* batches; the last batch always */
     uint32_t validation_episodes;
 };
