@@ -303,6 +303,10 @@ static enum sl_code run(struct session *s, struct sl_err *err)
         rc = s->o->records != NULL ? train_from_records(s, &p, err) : train(s, &p, err);
     if (rc == SL_OK && s->o->records == NULL)
         rc = sl_cmarl_harden(&s->plan, s->table, s->workers, &p, err);
+    if (rc == SL_OK && s->o->records == NULL) {
+        const struct sl_policy_training t = training_of(s);
+        rc = sl_policy_describe(&t, &p, err);
+    }
     if (rc == SL_OK)
         rc = save(s, &p, err);
     if (rc == SL_OK)

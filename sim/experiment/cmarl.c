@@ -123,7 +123,7 @@ static enum sl_code read_plan(const json_t *cell, struct sl_cmarl_lab *lab, stru
     p->federation.reference_rounds = 4 * p->federation.buckets;
     p->reward.w2 = 0.1;
     p->reward.w3 = 0.05;
-    p->smoothing = 0.9; /* a return is of the last ten rounds or so, not of the last alone */
+    p->window = 10; /* a return is of the last ten rounds, not of the last alone */
     p->learner.gamma = 0.9;
     sl_policy_plan_complete(p);
     return SL_OK;

@@ -38,9 +38,8 @@ static void forget_withheld(const struct sl_policy_plan *plan, struct sl_qnet *n
            (size_t)(to - from) * net->shape.hidden * sizeof(float));
 }
 
-/* What comes out is the best of the validations, and what its decisions are usually like. */
-static enum sl_code learn(const struct sl_policy_training *t, struct sl_vdn *v,
-                          struct sl_fedmarl_policy *policy, struct sl_err *err)
+static enum sl_code learn(const struct sl_policy_training *t, struct sl_vdn *v, struct sl_qnet *net,
+                          struct sl_err *err)
 {
     const struct sl_policy_plan *p = t->plan;
     const struct sl_learn_options options = {.seed = p->seed,
@@ -58,12 +57,9 @@ static enum sl_code learn(const struct sl_policy_training *t, struct sl_vdn *v,
     enum sl_code rc = make_games(t, SL_FEDERATION_POOL, &env.games, err);
     if (rc != SL_OK)
         return rc;
-    rc = sl_learn(&options, &env, v, &policy->net, err);
-    if (rc == SL_OK) {
-        forget_withheld(p, &policy->net);
-        rc = sl_policy_usual(env.games[0], &policy->net, p->seed, p->training.validation_episodes,
-                             &policy->usual, err);
-    }
+    rc = sl_learn(&options, &env, v, net, err);
+    if (rc == SL_OK)
+        forget_withheld(p, net);
     free_games(env.games, sl_workers_count(t->workers));
     return rc;
 }
@@ -77,7 +73,7 @@ enum sl_code sl_policy_train(const struct sl_policy_training *t, struct sl_fedma
     if (rc == SL_OK)
         rc = sl_qnet_new(&t->plan->learner.shape, t->plan->seed, &p.net, err);
     if (rc == SL_OK)
-        rc = learn(t, v, &p, err);
+        rc = learn(t, v, &p.net, err);
     sl_vdn_free(v);
     if (rc != SL_OK) {
         sl_fedmarl_policy_deinit(&p);
@@ -85,6 +81,19 @@ enum sl_code sl_policy_train(const struct sl_policy_training *t, struct sl_fedma
     }
     *ret = p;
     return SL_OK;
+}
+
+enum sl_code sl_policy_describe(const struct sl_policy_training *t,
+                                struct sl_fedmarl_policy *policy, struct sl_err *err)
+{
+    struct sl_game *g;
+    enum sl_code rc = sl_federation_game_new(t->plan, t->table, SL_FEDERATION_POOL, &g, err);
+    if (rc != SL_OK)
+        return rc;
+    rc = sl_policy_usual(g, &policy->net, t->plan->seed, t->plan->training.validation_episodes,
+                         &policy->usual, err);
+    sl_game_free(g);
+    return rc;
 }
 
 enum sl_code sl_policy_compare(const struct sl_policy_training *t,

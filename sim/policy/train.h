@@ -24,6 +24,10 @@ struct sl_policy_training {
 enum sl_code sl_policy_train(const struct sl_policy_training *t, struct sl_fedmarl_policy *ret,
                              struct sl_err *err);
 
+/* Writes what the policy's inputs and decisions are usually like (usual.h). */
+enum sl_code sl_policy_describe(const struct sl_policy_training *t,
+                                struct sl_fedmarl_policy *policy, struct sl_err *err);
+
 /* sl_compare on the table's held-out federations. */
 enum sl_code sl_policy_compare(const struct sl_policy_training *t,
                                const struct sl_fedmarl_policy *policy,
