@@ -15,10 +15,11 @@ POLICY = os.path.join(ROOT, "plans", "policies", "fedmarl.safetensors")
 N = int(os.environ.get("STARLING_CLIENTS", "8"))
 ROUNDS = 3 if N == 8 else 8
 SETS = [f"run.rounds={ROUNDS}", f"data.limit={200 * N}", "data.test_limit=500", f"data.partition.clients={N}",
-        "selection.clients_per_round=0", "selection.deadline_s=120", "train.epochs=3"]
+        "selection.clients_per_round=0", "selection.deadline_s=600", "train.epochs=3"]
 PROBES = [*SETS, "selection.probe_epochs=1"]
-LEARNED = [*PROBES, "selection.policy=fedmarl", f"selection.policy_file={POLICY}"]
-LOWEST = [*PROBES, "selection.policy=lowest-loss", f"selection.accept={N // 2}"]
+PATIENT = "selection.probe_slack=1000" # whoever is slow for whatever reason is waited for
+LEARNED = [*PROBES, PATIENT, "selection.policy=fedmarl", f"selection.policy_file={POLICY}"]
+LOWEST = [*PROBES, PATIENT, "selection.policy=lowest-loss", f"selection.accept={N // 2}"]
 RECORD_BYTES = 160
 
 
