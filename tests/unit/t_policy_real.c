@@ -84,7 +84,7 @@ static void accept_all_is_fedavg_bit_for_bit(void **state)
     struct sl_game *g;
     struct sl_plan run;
     struct sl_err err = {.msg = ""};
-    json_t *result;
+    json_t *result = NULL;
     bool done = false;
     size_t n;
     sl_policy_plan_default(&p);
