@@ -56,11 +56,11 @@ static enum sl_code digest_of(const char *path, char ret[SL_DIGEST_HEX], struct 
 
 /* policy "": an untrained one, for the short form. */
 static json_t *cell_of(const char *part, const char *setting, uint64_t seed, bool quick,
-                       const char *digest)
+                       const char *path, const char *digest)
 {
     return json_pack("{s:s, s:s, s:I, s:{s:s, s:s}, s:{s:i, s:i}, s:{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i}}",
                      "part", part, "setting", setting, "seed", (json_int_t)seed, "policy", "path",
-                     quick ? "" : POLICY, "digest", digest, "budget", "training",
+                     quick ? "" : path, "digest", digest, "budget", "training",
                      quick ? 16 : 120, "episodes", quick ? 4 : 30, "federations", "dataset",
                      quick ? "synthetic" : "fashion-mnist", "samples", quick ? 400 : 10000,
                      "holdout", quick ? 100 : 1000, "pooling", 4, "clients",
@@ -70,19 +70,20 @@ static json_t *cell_of(const char *part, const char *setting, uint64_t seed, boo
 
 static enum sl_code list(const struct sl_experiment_options *o, json_t *cells, struct sl_err *err)
 {
+    const char *path = o->policy != NULL ? o->policy : POLICY;
     char digest[SL_DIGEST_HEX] = "untrained";
     int failed = 0;
     if (!o->quick) {
-        enum sl_code rc = digest_of(POLICY, digest, err);
+        enum sl_code rc = digest_of(path, digest, err);
         if (rc != SL_OK)
             return rc;
     }
     for (size_t k = 0; k < o->n_seeds; k++) {
         const uint64_t seed = o->seeds[k];
         failed |= json_array_append_new(
-            cells, cell_of(SL_CMARL_RULES, sl_cmarl_goal_name(SL_GOAL_COST), seed, o->quick, digest));
+            cells, cell_of(SL_CMARL_RULES, sl_cmarl_goal_name(SL_GOAL_COST), seed, o->quick, path, digest));
         failed |= json_array_append_new(
-            cells, cell_of(SL_CMARL_RULES, sl_cmarl_goal_name(SL_GOAL_RETURN), seed, o->quick, digest));
+            cells, cell_of(SL_CMARL_RULES, sl_cmarl_goal_name(SL_GOAL_RETURN), seed, o->quick, path, digest));
         for (size_t i = 0; i < sl_cmarl_n_settings; i++) {
             const char *name = sl_cmarl_settings[i].name;
             const bool frozen = strcmp(name, "freeze") == 0;
@@ -90,10 +91,10 @@ static enum sl_code list(const struct sl_experiment_options *o, json_t *cells, s
             for (int goal = SL_GOAL_COST; goal < SL_GOALS && !frozen; goal++)
                 failed |= json_array_append_new(
                     cells, cell_of(sl_cmarl_goal_name((enum sl_cmarl_goal)goal), name, seed,
-                                   o->quick, digest));
+                                   o->quick, path, digest));
             if (!screens)
                 failed |= json_array_append_new(
-                    cells, cell_of(SL_CMARL_LEARNER, name, seed, o->quick, digest));
+                    cells, cell_of(SL_CMARL_LEARNER, name, seed, o->quick, path, digest));
         }
     }
     return failed ? sl_err_set(err, SL_E_NOMEM, "cells of the experiment") : SL_OK;

@@ -46,12 +46,15 @@ static const uint64_t seeds[] = {1, 2, 3};
 static struct sl_experiment_job job_of(const char *name, const char *const *only,
                                        size_t n_seeds, unsigned jobs)
 {
+    size_t n_only = 0;
+    while (only[n_only] != NULL)
+        n_only++;
     return (struct sl_experiment_job){
         .experiment = sl_experiment_find(name),
         .options = {.seeds = seeds, .n_seeds = n_seeds, .quick = true},
         .dir = folder,
         .only = only,
-        .n_only = only[0] == NULL ? 0 : 1,
+        .n_only = n_only,
         .jobs = jobs,
         .quiet = true};
 }
