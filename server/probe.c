@@ -475,8 +475,10 @@ void probe_first_chunk(struct run *r, size_t position)
  * that comes in one piece only the sum is known: what goes beyond the pace of the probe is the upload. */
 void probe_uploaded(struct run *r, size_t position, uint32_t n_chunks)
 {
+    if (!probe_on(r) || r->c->env.replay != NULL) /* the record's times count */
+        return;
     struct probe *p = &r->probing.member[position];
-    if (!probe_on(r) || !p->reported || r->c->env.replay != NULL) /* the record's times count */
+    if (!p->reported)
         return;
     double all_s = (double)(r->c->now_ms - p->decided_ms) * 1e-3;
     double left = (double)r->plan.train.epochs - 1;
