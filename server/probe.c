@@ -383,8 +383,10 @@ void probe_open(struct run *r)
 
 void probe_tasked(struct run *r, size_t position)
 {
+    if (!probe_on(r))
+        return;
     struct probe *p = &r->probing.member[position];
-    if (!probe_on(r) || p->timed)
+    if (p->timed)
         return;
     p->timed = true;
     p->tasked_ms = r->c->now_ms;
