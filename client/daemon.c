@@ -635,6 +635,10 @@ enum sl_code sl_client_daemon_run(const struct sl_client_daemon_options *options
     open_loop(d);
     d->rc = open_all(d);
     if (d->rc == SL_OK) {
+        if (d->config->threads > 1)
+            sl_log_write(d->log, SL_LOG_WARN,
+                         "threads: %" PRIu32 ": a training runs on one thread all the same",
+                         d->config->threads);
         malloc_trim(0);
         sl_notify("READY=1\nSTATUS=connecting");
     } else {

@@ -54,7 +54,7 @@ struct sl_client_config {
         bool given; /* false: as the plan says */
         struct sl_accelerator accelerator;
     } hardware;
-    uint32_t threads; /* 1 */
+    uint32_t threads; /* 1; more changes nothing, and the client says so */
     enum sl_log_level log; /* info */
     double slowdown;  /* training takes this times as long, [1, 1000]; 1 */
 };

@@ -107,26 +107,6 @@ static enum MHD_Result get_command(struct sl_http *h, struct MHD_Connection *c, 
                          err.msg[0] != '\0' ? err.msg : sl_code_text(rc));
 }
 
-static enum MHD_Result get_status(struct sl_http *h, struct MHD_Connection *c)
-{
-    return get_command(h, c, "status");
-}
-
-static enum MHD_Result get_clients(struct sl_http *h, struct MHD_Connection *c)
-{
-    return get_command(h, c, "clients");
-}
-
-static enum MHD_Result get_explain(struct sl_http *h, struct MHD_Connection *c)
-{
-    return get_command(h, c, "explain");
-}
-
-static enum MHD_Result get_report(struct sl_http *h, struct MHD_Connection *c)
-{
-    return get_command(h, c, "report");
-}
-
 /* --- metrics ---------------------------------------------------------------------- */
 
 /* Where a figure stands in the status object. */
@@ -190,16 +170,17 @@ static enum MHD_Result get_metrics(struct sl_http *h, struct MHD_Connection *c)
 
 /* --- requests --------------------------------------------------------------------- */
 
+/* What a path gives: the answer of a command that only reads, or what a function makes. */
 static const struct {
-    const char *path;
+    const char *path, *command;
     enum MHD_Result (*get)(struct sl_http *h, struct MHD_Connection *c);
 } routes[] = {
-    {"/", get_page},
-    {"/status.json", get_status},
-    {"/clients.json", get_clients},
-    {"/explain.json", get_explain},
-    {"/report.json", get_report},
-    {"/metrics", get_metrics},
+    {"/", NULL, get_page},
+    {"/status.json", "status", NULL},
+    {"/clients.json", "clients", NULL},
+    {"/explain.json", "explain", NULL},
+    {"/report.json", "report", NULL},
+    {"/metrics", NULL, get_metrics},
 };
 
 static enum MHD_Result on_request(void *ctx, struct MHD_Connection *c, const char *url,
@@ -222,7 +203,8 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *c, const cha
                              "only GET and HEAD: this page changes nothing");
     for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
         if (strcmp(routes[i].path, url) == 0)
-            return routes[i].get(h, c);
+            return routes[i].command != NULL ? get_command(h, c, routes[i].command)
+                                             : routes[i].get(h, c);
     return respond_error(c, MHD_HTTP_NOT_FOUND, SL_E_NOTFOUND, "no such page");
 }
 

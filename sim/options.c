@@ -14,7 +14,7 @@ const char sl_sim_help[] =
     "product's code\n"
     "       starling-sim experiment NAME --out DIR [options]   fast, tr, rtn, uplink,\n"
     "                                              spherefed, robust, strategies, fedbuff,\n"
-    "                                              tmc, fedmarl\n"
+    "                                              tmc, fedmarl, cmarl\n"
     "       starling-sim train-policy PLAN -o FILE [options]   a policy that selects clients\n"
     "\n"
     "run and partition:\n"
